@@ -1,0 +1,172 @@
+// Package mirror is a plugin's copy of the cluster.
+//
+// The host feeds a [Mirror] one stream of frames: a snapshot, then what
+// changed, each piece with a rev (see sdk/proto/mirror/v1). Author code never
+// sees the stream: it gets a [View] of one rev, which does not change while a
+// call runs, because frames are applied between calls only.
+//
+// Nodes and partitions are named by index within their tables; the tables are
+// stable between two snapshots. Memory is MiB, durations are whole seconds.
+package mirror
+
+import (
+	"iter"
+
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// Node is a node as a policy needs it.
+type Node struct {
+	Index          wlm.NodeIndex
+	Name           wlm.NodeName
+	CPUs           int
+	Sockets        int
+	CoresPerSocket int
+	ThreadsPerCore int
+	Memory         wlm.MiB // that jobs may have
+	TmpDisk        wlm.MiB
+	Weight         uint32
+	Features       []string // active
+	Gres           string
+	Usable         bool       // jobs may start here
+	SpecCPUs       wlm.CPUSet // CPUs that jobs never get
+}
+
+// Partition is a partition as a policy needs it.
+type Partition struct {
+	Index          int
+	Name           string
+	Nodes          []wlm.NodeIndex
+	Tier           uint32
+	JobFactor      uint32
+	Starts         bool // its state lets jobs start
+	MinNodes       uint32
+	MaxNodes       uint32 // wlm.Unset: no limit
+	MaxCPUsPerNode uint32 // wlm.Unset: no limit
+	MaxTime        wlm.Minutes
+	LLN            bool // least loaded nodes first
+	OverSubscribe  wlm.OverSub
+	OverCount      uint32
+	ExclusiveUser  bool
+}
+
+// Class is a resource request that many jobs may share: jobs of one class with
+// one limit have one answer in a pass.
+type Class struct {
+	ID             uint32
+	Partitions     []int // indexes, in the user's order
+	MinNodes       uint32
+	MaxNodes       uint32 // 0: no bound
+	NodeSizes      string
+	ReqNodes       string
+	ExcNodes       string
+	NTasks         uint32
+	CPUsPerTask    uint32
+	TasksPerNode   uint32
+	TasksPerCore   uint32
+	TasksPerSocket uint32
+	SocketsPerNode uint32
+	CoresPerSocket uint32
+	ThreadsPerCore uint32
+	MinCPUsPerNode uint32
+	MemPerNode     wlm.MiB
+	MemPerCPU      wlm.MiB
+	MemAll         bool
+	TmpDisk        wlm.MiB
+	Features       string
+	Prefer         string
+	TresPerJob     string
+	TresPerNode    string
+	TresPerSocket  string
+	TresPerTask    string
+	Share          wlm.Exclusivity
+	Contiguous     bool
+	Overcommit     bool
+	Spread         bool
+	UseMinNodes    bool
+	CoreSpec       uint32
+	Licenses       string
+	Reservation    string
+	Counters       []CounterUse
+}
+
+// CounterUse is how much of a counter a job uses while it runs.
+type CounterUse struct {
+	Counter uint32
+	Amount  uint64
+}
+
+// Counter is anything cluster-wide that jobs use up.
+type Counter struct {
+	ID       uint32
+	Name     string
+	Capacity uint64
+	Reason   wlm.Reason // when it is short
+}
+
+// NodeUse is a job's share of one node.
+type NodeUse struct {
+	Node  wlm.NodeIndex
+	CPUs  wlm.CPUSet
+	Mem   wlm.MiB
+	Whole bool // nobody else may use the node
+}
+
+// Job is a pending or running job. An array's pending tasks are one Job.
+type Job struct {
+	ID       wlm.JobID
+	Class    *Class
+	Priority uint32
+	Running  bool
+	Ready    bool // pending, and nothing but resources and policy holds it
+	Held     bool
+	Ranked   bool // has a priority
+	Submit   wlm.Time
+	Eligible wlm.Time
+	User     wlm.UID
+	Account  string
+	QOS      string
+	Limit    uint32 // seconds; 0: none
+	TimeMin  uint32 // seconds
+	Nice     int32
+	Tasks    int // array tasks that may start now; 1 for a plain job
+
+	// Of a running job:
+	Start     wlm.Time
+	End       wlm.Time // when its limit ends it; 0: never
+	Partition int
+	Uses      []NodeUse
+}
+
+// View is the cluster at one rev. It is valid during the call it was handed to
+// and must not be changed.
+type View struct {
+	Rev uint64
+	Now wlm.Time
+
+	Nodes      []Node      // by index
+	Partitions []Partition // by index
+	Counters   []Counter
+
+	m *Mirror
+}
+
+// Job returns the job, or nil.
+func (v View) Job(id wlm.JobID) *Job { return v.m.jobs[id] }
+
+// Running yields the running jobs in no order.
+func (v View) Running() iter.Seq[*Job] { return v.m.running() }
+
+// PendingBySubmit yields the ready pending jobs, oldest first.
+func (v View) PendingBySubmit() iter.Seq[*Job] { return v.m.pending(bySubmit) }
+
+// PendingByPriority yields the ready pending jobs in Slurm's main order: tier
+// of the partition, priority, submission, id.
+func (v View) PendingByPriority() iter.Seq[*Job] { return v.m.pending(byPriority) }
+
+// Pending yields every pending job, ready or not, in no order.
+func (v View) Pending() iter.Seq[*Job] { return v.m.allPending() }
+
+// Setting is a value of slurm.conf that policies read, such as
+// "SchedulerParameters"; empty when it is not set.
+func (v View) Setting(key string) string { return v.m.settings[key] }

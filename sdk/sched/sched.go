@@ -1,0 +1,74 @@
+// Package sched is the contract of scheduling policies (SchedulerType).
+//
+// A [Scheduler] answers once a pass with an [Agenda]: in which order jobs are
+// tried, and what happens to those that cannot start now. Where they run is
+// the selector's business (package selector).
+package sched
+
+import (
+	"context"
+
+	"github.com/sluice-hpc/sluice/sdk/mirror"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// Kind is the kind's name in slurm.conf and in binaries' names.
+const Kind = "sched"
+
+// Contract is the newest version of the wire contract that this package speaks.
+const Contract = 1
+
+// View is the cluster that Plan plans for.
+type View = mirror.View
+
+// WhenBlocked says what a job that cannot start means for those behind it.
+type WhenBlocked uint8
+
+// The answers to "what when this job is blocked".
+const (
+	Skip    WhenBlocked = iota // try the next
+	Stop                       // nothing of its partition behind it may start
+	Reserve                    // plan its earliest start; whoever follows must not delay it
+)
+
+// Entry is a job's place in an agenda.
+type Entry struct {
+	Job         wlm.JobID
+	WhenBlocked WhenBlocked
+	Expected    uint32           // seconds it is expected to run; 0: its limit
+	NotBefore   wlm.Time         // 0: now
+	Prefer      []wlm.NodeIndex  // nodes to try first
+	Avoid       []wlm.NodeIndex  // nodes to try last
+	MayPreempt  bool             //
+	Placement   []mirror.NodeUse // a whole placement of its own
+}
+
+// Agenda is the ordered list of jobs to try in a pass.
+type Agenda struct {
+	Entries []Entry
+	// Reservations is how many Reserve entries a partition may hold; further
+	// ones are skipped. Zero is no bound.
+	Reservations int
+}
+
+// Add appends a job.
+func (a *Agenda) Add(job wlm.JobID, when WhenBlocked) {
+	a.Entries = append(a.Entries, Entry{Job: job, WhenBlocked: when})
+}
+
+// A Scheduler decides in which order pending jobs are tried, and what happens
+// to those that cannot start now.
+//
+// The host calls Plan from one goroutine, with a View that does not change.
+// Plan only proposes: every placement made from its agenda is checked again
+// before it is committed, so a mistaken plan costs time, never correctness.
+type Scheduler interface {
+	// Plan returns the agenda of this pass. A job that it leaves out waits
+	// for the next pass, with reason Priority.
+	//
+	// Plan takes the time from v.Now and never reads the clock. When ctx
+	// ends, Plan returns what it has, with a nil error. An error means the
+	// plugin is broken, not that the cluster is full: the host drops the
+	// agenda and retries after a pause.
+	Plan(ctx context.Context, v View) (Agenda, error)
+}
