@@ -165,13 +165,14 @@ type Register struct {
 	BootTime       int64                  `protobuf:"varint,13,opt,name=boot_time,json=bootTime,proto3" json:"boot_time,omitempty"`
 	DaemonStart    int64                  `protobuf:"varint,14,opt,name=daemon_start,json=daemonStart,proto3" json:"daemon_start,omitempty"`
 	Addr           string                 `protobuf:"bytes,15,opt,name=addr,proto3" json:"addr,omitempty"` // host:port where NodeAPI serves
-	Jobs           []*JobOnNode           `protobuf:"bytes,16,rep,name=jobs,proto3" json:"jobs,omitempty"` // what runs here now
+	Jobs           []*JobOnNode           `protobuf:"bytes,16,rep,name=jobs,proto3" json:"jobs,omitempty"` // every run the node holds: running, or ended with reports not acknowledged
 	Gres           string                 `protobuf:"bytes,17,opt,name=gres,proto3" json:"gres,omitempty"`
 	Features       []string               `protobuf:"bytes,18,rep,name=features,proto3" json:"features,omitempty"`
 	CpuLoad        uint32                 `protobuf:"varint,19,opt,name=cpu_load,json=cpuLoad,proto3" json:"cpu_load,omitempty"` // hundredths
 	FreeMem        uint64                 `protobuf:"varint,20,opt,name=free_mem,json=freeMem,proto3" json:"free_mem,omitempty"`
 	FirstReport    uint64                 `protobuf:"varint,21,opt,name=first_report,json=firstReport,proto3" json:"first_report,omitempty"` // number of the oldest report not acknowledged
 	Plugins        []*PluginReport        `protobuf:"bytes,22,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	StepKey        []byte                 `protobuf:"bytes,23,opt,name=step_key,json=stepKey,proto3" json:"step_key,omitempty"` // Ed25519 public key of this node's step manager
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -356,6 +357,13 @@ func (x *Register) GetFirstReport() uint64 {
 func (x *Register) GetPlugins() []*PluginReport {
 	if x != nil {
 		return x.Plugins
+	}
+	return nil
+}
+
+func (x *Register) GetStepKey() []byte {
+	if x != nil {
+		return x.StepKey
 	}
 	return nil
 }
@@ -1520,6 +1528,7 @@ type Credential struct {
 	Term          uint64                 `protobuf:"varint,11,opt,name=term,proto3" json:"term,omitempty"`
 	ArrayJob      uint32                 `protobuf:"varint,12,opt,name=array_job,json=arrayJob,proto3" json:"array_job,omitempty"`
 	ArrayTask     uint32                 `protobuf:"varint,13,opt,name=array_task,json=arrayTask,proto3" json:"array_task,omitempty"`
+	StepKey       []byte                 `protobuf:"bytes,14,opt,name=step_key,json=stepKey,proto3" json:"step_key,omitempty"` // public key of the first node's step manager
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1643,6 +1652,13 @@ func (x *Credential) GetArrayTask() uint32 {
 		return x.ArrayTask
 	}
 	return 0
+}
+
+func (x *Credential) GetStepKey() []byte {
+	if x != nil {
+		return x.StepKey
+	}
+	return nil
 }
 
 // StepCredential is what the step manager of a job's first node signs, within
@@ -3596,7 +3612,7 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x06report\x18\x03 \x01(\v2\x16.sluice.node.v1.ReportH\x00R\x06report\x122\n" +
 	"\x05reply\x18\x04 \x01(\v2\x1a.sluice.node.v1.OrderReplyH\x00R\x05reply\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04nodeB\x06\n" +
-	"\x04body\"\x92\x05\n" +
+	"\x04body\"\xad\x05\n" +
 	"\bRegister\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -3621,7 +3637,8 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\bcpu_load\x18\x13 \x01(\rR\acpuLoad\x12\x19\n" +
 	"\bfree_mem\x18\x14 \x01(\x04R\afreeMem\x12!\n" +
 	"\ffirst_report\x18\x15 \x01(\x04R\vfirstReport\x126\n" +
-	"\aplugins\x18\x16 \x03(\v2\x1c.sluice.node.v1.PluginReportR\aplugins\"\xe6\x01\n" +
+	"\aplugins\x18\x16 \x03(\v2\x1c.sluice.node.v1.PluginReportR\aplugins\x12\x19\n" +
+	"\bstep_key\x18\x17 \x01(\fR\astepKey\"\xe6\x01\n" +
 	"\fPluginReport\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3715,7 +3732,7 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x03mem\x18\x05 \x01(\x04R\x03mem\x12(\n" +
 	"\x10threads_per_core\x18\x06 \x01(\rR\x0ethreadsPerCore\x12(\n" +
 	"\x10cores_per_socket\x18\a \x01(\rR\x0ecoresPerSocket\x12\x18\n" +
-	"\asockets\x18\b \x01(\rR\asockets\"\xd9\x02\n" +
+	"\asockets\x18\b \x01(\rR\asockets\"\xf4\x02\n" +
 	"\n" +
 	"Credential\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x10\n" +
@@ -3732,7 +3749,8 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x04term\x18\v \x01(\x04R\x04term\x12\x1b\n" +
 	"\tarray_job\x18\f \x01(\rR\barrayJob\x12\x1d\n" +
 	"\n" +
-	"array_task\x18\r \x01(\rR\tarrayTask\"\xcd\x02\n" +
+	"array_task\x18\r \x01(\rR\tarrayTask\x12\x19\n" +
+	"\bstep_key\x18\x0e \x01(\fR\astepKey\"\xcd\x02\n" +
 	"\x0eStepCredential\x12%\n" +
 	"\x0ejob_credential\x18\x01 \x01(\fR\rjobCredential\x12#\n" +
 	"\rjob_signature\x18\x02 \x01(\fR\fjobSignature\x12\x10\n" +
