@@ -544,6 +544,8 @@ func StepToWire(x *wlm.Step) *wlmv1.Step {
 	m.StdIn = x.StdIn
 	m.StdOut = x.StdOut
 	m.StdErr = x.StdErr
+	m.JobSubmit = int64(x.JobSubmit)
+	m.Restarts = x.Restarts
 	return m
 }
 
@@ -584,6 +586,8 @@ func StepOfWire(m *wlmv1.Step) *wlm.Step {
 	x.StdIn = m.StdIn
 	x.StdOut = m.StdOut
 	x.StdErr = m.StdErr
+	x.JobSubmit = wlm.Time(m.JobSubmit)
+	x.Restarts = m.Restarts
 	return x
 }
 

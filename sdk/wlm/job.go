@@ -330,4 +330,6 @@ type Step struct {
 	StdIn     string
 	StdOut    string
 	StdErr    string
+	JobSubmit Time   // with Restarts: which run of the job the step belongs to
+	Restarts  uint32 // the job's when the step began
 }

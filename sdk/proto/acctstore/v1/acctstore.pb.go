@@ -188,7 +188,7 @@ type Query struct {
 	Accounts        []string               `protobuf:"bytes,7,rep,name=accounts,proto3" json:"accounts,omitempty"`
 	Partitions      []string               `protobuf:"bytes,8,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	Names           []string               `protobuf:"bytes,9,rep,name=names,proto3" json:"names,omitempty"`
-	States          []uint32               `protobuf:"varint,10,rep,packed,name=states,proto3" json:"states,omitempty"`
+	States          []uint32               `protobuf:"varint,10,rep,packed,name=states,proto3" json:"states,omitempty"` // a base state's number, or a flag's bit shifted left by 8
 	Qos             []string               `protobuf:"bytes,11,rep,name=qos,proto3" json:"qos,omitempty"`
 	Wckeys          []string               `protobuf:"bytes,12,rep,name=wckeys,proto3" json:"wckeys,omitempty"`
 	Nodes           string                 `protobuf:"bytes,13,opt,name=nodes,proto3" json:"nodes,omitempty"` // host list

@@ -1624,6 +1624,8 @@ type Step struct {
 	StdIn         string                 `protobuf:"bytes,29,opt,name=std_in,json=stdIn,proto3" json:"std_in,omitempty"`
 	StdOut        string                 `protobuf:"bytes,30,opt,name=std_out,json=stdOut,proto3" json:"std_out,omitempty"`
 	StdErr        string                 `protobuf:"bytes,31,opt,name=std_err,json=stdErr,proto3" json:"std_err,omitempty"`
+	JobSubmit     int64                  `protobuf:"varint,32,opt,name=job_submit,json=jobSubmit,proto3" json:"job_submit,omitempty"` // with restarts: which run of the job the step belongs to
+	Restarts      uint32                 `protobuf:"varint,33,opt,name=restarts,proto3" json:"restarts,omitempty"`                    // the job's when the step began
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1873,6 +1875,20 @@ func (x *Step) GetStdErr() string {
 		return x.StdErr
 	}
 	return ""
+}
+
+func (x *Step) GetJobSubmit() int64 {
+	if x != nil {
+		return x.JobSubmit
+	}
+	return 0
+}
+
+func (x *Step) GetRestarts() uint32 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
 }
 
 // Node is a node's record: what slurm.conf says of it, what it registered,
@@ -2871,7 +2887,7 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\vsignal_sent\x18, \x01(\bR\n" +
 	"signalSent\x12\x16\n" +
 	"\x06script\x18- \x01(\fR\x06script\x12\x10\n" +
-	"\x03env\x18. \x01(\fR\x03env\"\xf2\x05\n" +
+	"\x03env\x18. \x01(\fR\x03env\"\xad\x06\n" +
 	"\x04Step\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x12\n" +
@@ -2906,7 +2922,10 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\tcontainer\x18\x1c \x01(\tR\tcontainer\x12\x15\n" +
 	"\x06std_in\x18\x1d \x01(\tR\x05stdIn\x12\x17\n" +
 	"\astd_out\x18\x1e \x01(\tR\x06stdOut\x12\x17\n" +
-	"\astd_err\x18\x1f \x01(\tR\x06stdErr\"\xad\b\n" +
+	"\astd_err\x18\x1f \x01(\tR\x06stdErr\x12\x1d\n" +
+	"\n" +
+	"job_submit\x18  \x01(\x03R\tjobSubmit\x12\x1a\n" +
+	"\brestarts\x18! \x01(\rR\brestarts\"\xad\b\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x1a\n" +
