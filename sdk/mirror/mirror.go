@@ -136,6 +136,10 @@ type Job struct {
 	End       wlm.Time // when its limit ends it; 0: never
 	Partition int
 	Uses      []NodeUse
+
+	rev  uint64 // of the last change
+	tier uint32 // highest of its partitions
+	gone bool   // no longer in the mirror, though perhaps still in a line
 }
 
 // View is the cluster at one rev. It is valid during the call it was handed to
@@ -152,20 +156,20 @@ type View struct {
 }
 
 // Job returns the job, or nil.
-func (v View) Job(id wlm.JobID) *Job { return v.m.jobs[id] }
+func (v View) Job(id wlm.JobID) *Job { return v.m.job(id) }
 
 // Running yields the running jobs in no order.
-func (v View) Running() iter.Seq[*Job] { return v.m.running() }
+func (v View) Running() iter.Seq[*Job] { return values(v.m.runs) }
 
 // PendingBySubmit yields the ready pending jobs, oldest first.
-func (v View) PendingBySubmit() iter.Seq[*Job] { return v.m.pending(bySubmit) }
+func (v View) PendingBySubmit() iter.Seq[*Job] { return v.m.submit.all() }
 
 // PendingByPriority yields the ready pending jobs in Slurm's main order: tier
-// of the partition, priority, submission, id.
-func (v View) PendingByPriority() iter.Seq[*Job] { return v.m.pending(byPriority) }
+// of the partition (the highest of those asked for), priority, submission, id.
+func (v View) PendingByPriority() iter.Seq[*Job] { return v.m.priority.all() }
 
 // Pending yields every pending job, ready or not, in no order.
-func (v View) Pending() iter.Seq[*Job] { return v.m.allPending() }
+func (v View) Pending() iter.Seq[*Job] { return values(v.m.pending) }
 
 // Setting is a value of slurm.conf that policies read, such as
 // "SchedulerParameters"; empty when it is not set.

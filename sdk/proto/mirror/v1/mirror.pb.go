@@ -43,6 +43,8 @@ type Frame struct {
 	// All pending jobs got new priorities: pairs by position.
 	RankIds        []uint32 `protobuf:"varint,14,rep,packed,name=rank_ids,json=rankIds,proto3" json:"rank_ids,omitempty"`
 	RankPriorities []uint32 `protobuf:"varint,15,rep,packed,name=rank_priorities,json=rankPriorities,proto3" json:"rank_priorities,omitempty"`
+	Base           *uint64  `protobuf:"varint,16,opt,name=base,proto3,oneof" json:"base,omitempty"` // a change: the rev it is made on; another rev means frames were lost
+	Piece          uint32   `protobuf:"varint,17,opt,name=piece,proto3" json:"piece,omitempty"`     // place among the pieces of one snapshot or change, from 0
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -180,6 +182,20 @@ func (x *Frame) GetRankPriorities() []uint32 {
 		return x.RankPriorities
 	}
 	return nil
+}
+
+func (x *Frame) GetBase() uint64 {
+	if x != nil && x.Base != nil {
+		return *x.Base
+	}
+	return 0
+}
+
+func (x *Frame) GetPiece() uint32 {
+	if x != nil {
+		return x.Piece
+	}
+	return 0
 }
 
 type Node struct {
@@ -1192,7 +1208,7 @@ var File_sdk_proto_mirror_v1_mirror_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\n" +
-	" sdk/proto/mirror/v1/mirror.proto\x12\x10sluice.mirror.v1\"\xf1\x04\n" +
+	" sdk/proto/mirror/v1/mirror.proto\x12\x10sluice.mirror.v1\"\xa9\x05\n" +
 	"\x05Frame\x12\x10\n" +
 	"\x03rev\x18\x01 \x01(\x04R\x03rev\x12\x14\n" +
 	"\x05reset\x18\x02 \x01(\bR\x05reset\x12\x12\n" +
@@ -1211,10 +1227,13 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\bsettings\x18\f \x03(\v2%.sluice.mirror.v1.Frame.SettingsEntryR\bsettings\x12\x16\n" +
 	"\x06digest\x18\r \x01(\x04R\x06digest\x12\x19\n" +
 	"\brank_ids\x18\x0e \x03(\rR\arankIds\x12'\n" +
-	"\x0frank_priorities\x18\x0f \x03(\rR\x0erankPriorities\x1a;\n" +
+	"\x0frank_priorities\x18\x0f \x03(\rR\x0erankPriorities\x12\x17\n" +
+	"\x04base\x18\x10 \x01(\x04H\x00R\x04base\x88\x01\x01\x12\x14\n" +
+	"\x05piece\x18\x11 \x01(\rR\x05piece\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
+	"\x05_base\"\x89\x03\n" +
 	"\x04Node\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1378,6 +1397,7 @@ func file_sdk_proto_mirror_v1_mirror_proto_init() {
 	if File_sdk_proto_mirror_v1_mirror_proto != nil {
 		return
 	}
+	file_sdk_proto_mirror_v1_mirror_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

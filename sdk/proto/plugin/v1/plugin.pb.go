@@ -307,6 +307,7 @@ type HostFrame struct {
 	//	*HostFrame_Cancel
 	//	*HostFrame_Drain
 	//	*HostFrame_Reply
+	//	*HostFrame_Credit
 	Body          isHostFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -410,6 +411,15 @@ func (x *HostFrame) GetReply() *HostReply {
 	return nil
 }
 
+func (x *HostFrame) GetCredit() *Credit {
+	if x != nil {
+		if x, ok := x.Body.(*HostFrame_Credit); ok {
+			return x.Credit
+		}
+	}
+	return nil
+}
+
 type isHostFrame_Body interface {
 	isHostFrame_Body()
 }
@@ -438,6 +448,10 @@ type HostFrame_Reply struct {
 	Reply *HostReply `protobuf:"bytes,7,opt,name=reply,proto3,oneof"`
 }
 
+type HostFrame_Credit struct {
+	Credit *Credit `protobuf:"bytes,8,opt,name=credit,proto3,oneof"`
+}
+
 func (*HostFrame_Open) isHostFrame_Body() {}
 
 func (*HostFrame_State) isHostFrame_Body() {}
@@ -449,6 +463,8 @@ func (*HostFrame_Cancel) isHostFrame_Body() {}
 func (*HostFrame_Drain) isHostFrame_Body() {}
 
 func (*HostFrame_Reply) isHostFrame_Body() {}
+
+func (*HostFrame_Credit) isHostFrame_Body() {}
 
 // Open is the first frame: options, and the contract that was chosen.
 type Open struct {
@@ -571,7 +587,63 @@ func (x *OptionValue) GetOrigin() string {
 	return ""
 }
 
-// State feeds the plugin's mirror; payload is a mirror.v1.Frame.
+// Credit lets a streaming call send that many more reply frames; each call
+// begins with 16.
+type Credit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Frames        uint32                 `protobuf:"varint,2,opt,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credit) Reset() {
+	*x = Credit{}
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credit) ProtoMessage() {}
+
+func (x *Credit) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credit.ProtoReflect.Descriptor instead.
+func (*Credit) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Credit) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Credit) GetFrames() uint32 {
+	if x != nil {
+		return x.Frames
+	}
+	return 0
+}
+
+// State feeds the plugin's mirror; payload is a mirror.v1.Frame. An empty
+// payload is a health check: the plugin answers Synced at once, also while a
+// call runs.
 type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Payload       []byte                 `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
@@ -581,7 +653,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +665,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +678,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *State) GetPayload() []byte {
@@ -630,7 +702,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +714,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +727,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Call) GetId() uint64 {
@@ -709,7 +781,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +793,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +806,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Cancel) GetId() uint64 {
@@ -753,7 +825,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +837,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +850,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 type HostReply struct {
@@ -792,7 +864,7 @@ type HostReply struct {
 
 func (x *HostReply) Reset() {
 	*x = HostReply{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +876,7 @@ func (x *HostReply) String() string {
 func (*HostReply) ProtoMessage() {}
 
 func (x *HostReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +889,7 @@ func (x *HostReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostReply.ProtoReflect.Descriptor instead.
 func (*HostReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HostReply) GetId() uint64 {
@@ -858,7 +930,7 @@ type PluginFrame struct {
 
 func (x *PluginFrame) Reset() {
 	*x = PluginFrame{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +942,7 @@ func (x *PluginFrame) String() string {
 func (*PluginFrame) ProtoMessage() {}
 
 func (x *PluginFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +955,7 @@ func (x *PluginFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginFrame.ProtoReflect.Descriptor instead.
 func (*PluginFrame) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PluginFrame) GetEpoch() uint64 {
@@ -989,7 +1061,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1073,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1086,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Opened) GetError() string {
@@ -1039,7 +1111,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1123,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1136,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Reply) GetId() uint64 {
@@ -1114,7 +1186,7 @@ type CallError struct {
 
 func (x *CallError) Reset() {
 	*x = CallError{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[15]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1198,7 @@ func (x *CallError) String() string {
 func (*CallError) ProtoMessage() {}
 
 func (x *CallError) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[15]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1211,7 @@ func (x *CallError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallError.ProtoReflect.Descriptor instead.
 func (*CallError) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CallError) GetKind() uint32 {
@@ -1181,7 +1253,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1265,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1278,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Log) GetLevel() int32 {
@@ -1241,7 +1313,7 @@ type HostQuery struct {
 
 func (x *HostQuery) Reset() {
 	*x = HostQuery{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1325,7 @@ func (x *HostQuery) String() string {
 func (*HostQuery) ProtoMessage() {}
 
 func (x *HostQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1338,7 @@ func (x *HostQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostQuery.ProtoReflect.Descriptor instead.
 func (*HostQuery) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HostQuery) GetId() uint64 {
@@ -1302,7 +1374,7 @@ type Synced struct {
 
 func (x *Synced) Reset() {
 	*x = Synced{}
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1386,7 @@ func (x *Synced) String() string {
 func (*Synced) ProtoMessage() {}
 
 func (x *Synced) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_sdk_proto_plugin_v1_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1399,7 @@ func (x *Synced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Synced.ProtoReflect.Descriptor instead.
 func (*Synced) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
+	return file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Synced) GetRev() uint64 {
@@ -1374,7 +1446,7 @@ const file_sdk_proto_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x04unit\x18\x03 \x01(\tR\x04unit\x12\x18\n" +
 	"\adefault\x18\x04 \x01(\tR\adefault\x12\x10\n" +
 	"\x03doc\x18\x05 \x01(\tR\x03doc\x12\x18\n" +
-	"\aallowed\x18\x06 \x01(\tR\aallowed\"\xd0\x02\n" +
+	"\aallowed\x18\x06 \x01(\tR\aallowed\"\x84\x03\n" +
 	"\tHostFrame\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12,\n" +
 	"\x04open\x18\x02 \x01(\v2\x16.sluice.plugin.v1.OpenH\x00R\x04open\x12/\n" +
@@ -1382,7 +1454,8 @@ const file_sdk_proto_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x04call\x18\x04 \x01(\v2\x16.sluice.plugin.v1.CallH\x00R\x04call\x122\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x18.sluice.plugin.v1.CancelH\x00R\x06cancel\x12/\n" +
 	"\x05drain\x18\x06 \x01(\v2\x17.sluice.plugin.v1.DrainH\x00R\x05drain\x123\n" +
-	"\x05reply\x18\a \x01(\v2\x1b.sluice.plugin.v1.HostReplyH\x00R\x05replyB\x06\n" +
+	"\x05reply\x18\a \x01(\v2\x1b.sluice.plugin.v1.HostReplyH\x00R\x05reply\x122\n" +
+	"\x06credit\x18\b \x01(\v2\x18.sluice.plugin.v1.CreditH\x00R\x06creditB\x06\n" +
 	"\x04body\"\xdc\x01\n" +
 	"\x04Open\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x127\n" +
@@ -1394,7 +1467,10 @@ const file_sdk_proto_plugin_v1_plugin_proto_rawDesc = "" +
 	"\vOptionValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06origin\x18\x03 \x01(\tR\x06origin\"!\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\"0\n" +
+	"\x06Credit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
+	"\x06frames\x18\x02 \x01(\rR\x06frames\"!\n" +
 	"\x05State\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\"\x91\x01\n" +
 	"\x04Call\x12\x0e\n" +
@@ -1465,7 +1541,7 @@ func file_sdk_proto_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_plugin_v1_plugin_proto_rawDescData
 }
 
-var file_sdk_proto_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_sdk_proto_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sdk_proto_plugin_v1_plugin_proto_goTypes = []any{
 	(*ManifestRequest)(nil), // 0: sluice.plugin.v1.ManifestRequest
 	(*ManifestReply)(nil),   // 1: sluice.plugin.v1.ManifestReply
@@ -1474,48 +1550,50 @@ var file_sdk_proto_plugin_v1_plugin_proto_goTypes = []any{
 	(*HostFrame)(nil),       // 4: sluice.plugin.v1.HostFrame
 	(*Open)(nil),            // 5: sluice.plugin.v1.Open
 	(*OptionValue)(nil),     // 6: sluice.plugin.v1.OptionValue
-	(*State)(nil),           // 7: sluice.plugin.v1.State
-	(*Call)(nil),            // 8: sluice.plugin.v1.Call
-	(*Cancel)(nil),          // 9: sluice.plugin.v1.Cancel
-	(*Drain)(nil),           // 10: sluice.plugin.v1.Drain
-	(*HostReply)(nil),       // 11: sluice.plugin.v1.HostReply
-	(*PluginFrame)(nil),     // 12: sluice.plugin.v1.PluginFrame
-	(*Opened)(nil),          // 13: sluice.plugin.v1.Opened
-	(*Reply)(nil),           // 14: sluice.plugin.v1.Reply
-	(*CallError)(nil),       // 15: sluice.plugin.v1.CallError
-	(*Log)(nil),             // 16: sluice.plugin.v1.Log
-	(*HostQuery)(nil),       // 17: sluice.plugin.v1.HostQuery
-	(*Synced)(nil),          // 18: sluice.plugin.v1.Synced
-	nil,                     // 19: sluice.plugin.v1.Open.ContractsEntry
-	nil,                     // 20: sluice.plugin.v1.Log.AttrsEntry
+	(*Credit)(nil),          // 7: sluice.plugin.v1.Credit
+	(*State)(nil),           // 8: sluice.plugin.v1.State
+	(*Call)(nil),            // 9: sluice.plugin.v1.Call
+	(*Cancel)(nil),          // 10: sluice.plugin.v1.Cancel
+	(*Drain)(nil),           // 11: sluice.plugin.v1.Drain
+	(*HostReply)(nil),       // 12: sluice.plugin.v1.HostReply
+	(*PluginFrame)(nil),     // 13: sluice.plugin.v1.PluginFrame
+	(*Opened)(nil),          // 14: sluice.plugin.v1.Opened
+	(*Reply)(nil),           // 15: sluice.plugin.v1.Reply
+	(*CallError)(nil),       // 16: sluice.plugin.v1.CallError
+	(*Log)(nil),             // 17: sluice.plugin.v1.Log
+	(*HostQuery)(nil),       // 18: sluice.plugin.v1.HostQuery
+	(*Synced)(nil),          // 19: sluice.plugin.v1.Synced
+	nil,                     // 20: sluice.plugin.v1.Open.ContractsEntry
+	nil,                     // 21: sluice.plugin.v1.Log.AttrsEntry
 }
 var file_sdk_proto_plugin_v1_plugin_proto_depIdxs = []int32{
 	2,  // 0: sluice.plugin.v1.ManifestReply.served:type_name -> sluice.plugin.v1.Served
 	3,  // 1: sluice.plugin.v1.ManifestReply.options:type_name -> sluice.plugin.v1.Option
 	5,  // 2: sluice.plugin.v1.HostFrame.open:type_name -> sluice.plugin.v1.Open
-	7,  // 3: sluice.plugin.v1.HostFrame.state:type_name -> sluice.plugin.v1.State
-	8,  // 4: sluice.plugin.v1.HostFrame.call:type_name -> sluice.plugin.v1.Call
-	9,  // 5: sluice.plugin.v1.HostFrame.cancel:type_name -> sluice.plugin.v1.Cancel
-	10, // 6: sluice.plugin.v1.HostFrame.drain:type_name -> sluice.plugin.v1.Drain
-	11, // 7: sluice.plugin.v1.HostFrame.reply:type_name -> sluice.plugin.v1.HostReply
-	6,  // 8: sluice.plugin.v1.Open.options:type_name -> sluice.plugin.v1.OptionValue
-	19, // 9: sluice.plugin.v1.Open.contracts:type_name -> sluice.plugin.v1.Open.ContractsEntry
-	13, // 10: sluice.plugin.v1.PluginFrame.opened:type_name -> sluice.plugin.v1.Opened
-	14, // 11: sluice.plugin.v1.PluginFrame.reply:type_name -> sluice.plugin.v1.Reply
-	16, // 12: sluice.plugin.v1.PluginFrame.log:type_name -> sluice.plugin.v1.Log
-	17, // 13: sluice.plugin.v1.PluginFrame.query:type_name -> sluice.plugin.v1.HostQuery
-	18, // 14: sluice.plugin.v1.PluginFrame.synced:type_name -> sluice.plugin.v1.Synced
-	15, // 15: sluice.plugin.v1.Reply.error:type_name -> sluice.plugin.v1.CallError
-	20, // 16: sluice.plugin.v1.Log.attrs:type_name -> sluice.plugin.v1.Log.AttrsEntry
-	0,  // 17: sluice.plugin.v1.Plugin.Manifest:input_type -> sluice.plugin.v1.ManifestRequest
-	4,  // 18: sluice.plugin.v1.Plugin.Session:input_type -> sluice.plugin.v1.HostFrame
-	1,  // 19: sluice.plugin.v1.Plugin.Manifest:output_type -> sluice.plugin.v1.ManifestReply
-	12, // 20: sluice.plugin.v1.Plugin.Session:output_type -> sluice.plugin.v1.PluginFrame
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	8,  // 3: sluice.plugin.v1.HostFrame.state:type_name -> sluice.plugin.v1.State
+	9,  // 4: sluice.plugin.v1.HostFrame.call:type_name -> sluice.plugin.v1.Call
+	10, // 5: sluice.plugin.v1.HostFrame.cancel:type_name -> sluice.plugin.v1.Cancel
+	11, // 6: sluice.plugin.v1.HostFrame.drain:type_name -> sluice.plugin.v1.Drain
+	12, // 7: sluice.plugin.v1.HostFrame.reply:type_name -> sluice.plugin.v1.HostReply
+	7,  // 8: sluice.plugin.v1.HostFrame.credit:type_name -> sluice.plugin.v1.Credit
+	6,  // 9: sluice.plugin.v1.Open.options:type_name -> sluice.plugin.v1.OptionValue
+	20, // 10: sluice.plugin.v1.Open.contracts:type_name -> sluice.plugin.v1.Open.ContractsEntry
+	14, // 11: sluice.plugin.v1.PluginFrame.opened:type_name -> sluice.plugin.v1.Opened
+	15, // 12: sluice.plugin.v1.PluginFrame.reply:type_name -> sluice.plugin.v1.Reply
+	17, // 13: sluice.plugin.v1.PluginFrame.log:type_name -> sluice.plugin.v1.Log
+	18, // 14: sluice.plugin.v1.PluginFrame.query:type_name -> sluice.plugin.v1.HostQuery
+	19, // 15: sluice.plugin.v1.PluginFrame.synced:type_name -> sluice.plugin.v1.Synced
+	16, // 16: sluice.plugin.v1.Reply.error:type_name -> sluice.plugin.v1.CallError
+	21, // 17: sluice.plugin.v1.Log.attrs:type_name -> sluice.plugin.v1.Log.AttrsEntry
+	0,  // 18: sluice.plugin.v1.Plugin.Manifest:input_type -> sluice.plugin.v1.ManifestRequest
+	4,  // 19: sluice.plugin.v1.Plugin.Session:input_type -> sluice.plugin.v1.HostFrame
+	1,  // 20: sluice.plugin.v1.Plugin.Manifest:output_type -> sluice.plugin.v1.ManifestReply
+	13, // 21: sluice.plugin.v1.Plugin.Session:output_type -> sluice.plugin.v1.PluginFrame
+	20, // [20:22] is the sub-list for method output_type
+	18, // [18:20] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_plugin_v1_plugin_proto_init() }
@@ -1530,8 +1608,9 @@ func file_sdk_proto_plugin_v1_plugin_proto_init() {
 		(*HostFrame_Cancel)(nil),
 		(*HostFrame_Drain)(nil),
 		(*HostFrame_Reply)(nil),
+		(*HostFrame_Credit)(nil),
 	}
-	file_sdk_proto_plugin_v1_plugin_proto_msgTypes[12].OneofWrappers = []any{
+	file_sdk_proto_plugin_v1_plugin_proto_msgTypes[13].OneofWrappers = []any{
 		(*PluginFrame_Opened)(nil),
 		(*PluginFrame_Reply)(nil),
 		(*PluginFrame_Log)(nil),
@@ -1544,7 +1623,7 @@ func file_sdk_proto_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_plugin_v1_plugin_proto_rawDesc), len(file_sdk_proto_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
