@@ -6,14 +6,10 @@ import "github.com/sluice-hpc/sluice/sdk/wlm"
 // plugins. Nodes and partitions get the index of their place; the tables
 // belong to the mirror afterwards.
 func Build(nodes []Node, parts []Partition, classes []*Class, jobs []*Job, settings map[string]string, counters ...Counter) *Mirror {
-	m := &Mirror{
-		rev:        1,
-		nodes:      nodes,
-		partitions: parts,
-		counters:   counters,
-		classes:    make(map[uint32]*Class, len(classes)),
-		jobs:       make(map[wlm.JobID]*Job, len(jobs)),
-		settings:   settings,
+	m := &Mirror{state: newState()}
+	m.rev, m.nodes, m.partitions, m.counters = 1, nodes, parts, counters
+	if settings != nil {
+		m.settings = settings
 	}
 	for i := range nodes {
 		nodes[i].Index = wlm.NodeIndex(i)
@@ -25,7 +21,11 @@ func Build(nodes []Node, parts []Partition, classes []*Class, jobs []*Job, setti
 		m.classes[c.ID] = c
 	}
 	for _, j := range jobs {
-		m.jobs[j.ID] = j
+		if j.Class == nil {
+			j.Class = m.classes[0]
+		}
+		j.rev, j.tier = m.rev, m.tier(j.Class)
+		m.put(j)
 	}
 	return m
 }

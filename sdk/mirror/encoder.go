@@ -280,17 +280,3 @@ func (p *packer) flush(done bool, digest uint64) {
 	f.Base = base
 	p.records, p.bytes = 0, 0
 }
-
-// Of returns a mirror with the contents of c, for tests of policies.
-func Of(c Change) *Mirror {
-	m := new(Mirror)
-	if c.Rev == 0 {
-		c.Rev = 1
-	}
-	for _, b := range NewEncoder().Change(c) {
-		if _, err := m.ApplyBytes(b); err != nil {
-			panic(fmt.Sprintf("mirror: %v", err)) // the caller's contents contradict themselves
-		}
-	}
-	return m
-}

@@ -267,7 +267,7 @@ func FuzzApply(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m := Of(Change{Jobs: []*Job{{ID: 1, Ready: true}}})
+		m := Build(nil, nil, nil, []*Job{{ID: 1, Ready: true}}, nil)
 		if _, err := m.ApplyBytes(b); err == nil && !m.Lost() {
 			for range m.View(0).PendingByPriority() {
 			}
