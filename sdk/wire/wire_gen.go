@@ -252,6 +252,7 @@ func SpecToWire(x *wlm.Spec) *wlmv1.Spec {
 	m.AllocSid = x.AllocSID
 	m.Cluster = x.Cluster
 	m.HetGroup = x.HetGroup
+	m.Options = x.Options
 	return m
 }
 
@@ -364,6 +365,7 @@ func SpecOfWire(m *wlmv1.Spec) *wlm.Spec {
 	x.AllocSID = m.AllocSid
 	x.Cluster = m.Cluster
 	x.HetGroup = m.HetGroup
+	x.Options = m.Options
 	return x
 }
 

@@ -154,6 +154,7 @@ type Spec struct {
 	AllocSID   uint32 // session or process id there
 	Cluster    string
 	HetGroup   uint32
+	Options    []string // name=value of options that are kept with the job but that nothing acts upon yet
 }
 
 // RLimit is one resource limit by its kernel name ("NOFILE"); the maximum

@@ -134,6 +134,7 @@ type Spec struct {
 	AllocSid      uint32    `protobuf:"varint,96,opt,name=alloc_sid,json=allocSid,proto3" json:"alloc_sid,omitempty"`   // session or process id there
 	Cluster       string    `protobuf:"bytes,97,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	HetGroup      uint32    `protobuf:"varint,98,opt,name=het_group,json=hetGroup,proto3" json:"het_group,omitempty"`
+	Options       []string  `protobuf:"bytes,99,rep,name=options,proto3" json:"options,omitempty"` // name=value, kept but not acted upon
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +853,13 @@ func (x *Spec) GetHetGroup() uint32 {
 		return x.HetGroup
 	}
 	return 0
+}
+
+func (x *Spec) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
 }
 
 // RLimit is one resource limit by its kernel name ("NOFILE"); the maximum
@@ -2681,7 +2689,7 @@ var File_sdk_proto_wlm_v1_wlm_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\n" +
-	"\x1asdk/proto/wlm/v1/wlm.proto\x12\rsluice.wlm.v1\"\x83\x17\n" +
+	"\x1asdk/proto/wlm/v1/wlm.proto\x12\rsluice.wlm.v1\"\x9d\x17\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
@@ -2803,7 +2811,8 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"alloc_node\x18_ \x01(\tR\tallocNode\x12\x1b\n" +
 	"\talloc_sid\x18` \x01(\rR\ballocSid\x12\x18\n" +
 	"\acluster\x18a \x01(\tR\acluster\x12\x1b\n" +
-	"\thet_group\x18b \x01(\rR\bhetGroup\"D\n" +
+	"\thet_group\x18b \x01(\rR\bhetGroup\x12\x18\n" +
+	"\aoptions\x18c \x03(\tR\aoptions\"D\n" +
 	"\x06RLimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x04R\x04soft\x12\x12\n" +
