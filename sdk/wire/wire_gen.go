@@ -390,6 +390,9 @@ func JobToWire(x *wlm.Job) *wlmv1.Job {
 	m.ArrayMin = x.ArrayMin
 	m.ArrayMax = x.ArrayMax
 	m.ArrayStep = x.ArrayStep
+	m.HetJob = uint32(x.HetJob)
+	m.HetOffset = x.HetOffset
+	m.HetSet = x.HetSet
 	m.State = uint32(x.State)
 	m.Flags = uint32(x.Flags)
 	m.Reason = uint32(x.Reason)
@@ -460,6 +463,9 @@ func JobOfWire(m *wlmv1.Job) *wlm.Job {
 	x.ArrayMin = m.ArrayMin
 	x.ArrayMax = m.ArrayMax
 	x.ArrayStep = m.ArrayStep
+	x.HetJob = wlm.JobID(m.HetJob)
+	x.HetOffset = m.HetOffset
+	x.HetSet = m.HetSet
 	x.State = wlm.JobState(m.State)
 	x.Flags = wlm.JobFlags(m.Flags)
 	x.Reason = wlm.Reason(m.Reason)

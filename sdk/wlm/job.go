@@ -250,6 +250,10 @@ type Job struct {
 	ArrayMax   uint32
 	ArrayStep  uint32
 
+	HetJob    JobID  // the first component's id; 0: not of a heterogeneous job
+	HetOffset uint32 // component number
+	HetSet    string // ids of all components: "15-16"
+
 	State      JobState
 	Flags      JobFlags
 	Reason     Reason

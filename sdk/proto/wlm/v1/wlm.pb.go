@@ -1242,6 +1242,9 @@ type Job struct {
 	SignalSent    bool                   `protobuf:"varint,44,opt,name=signal_sent,json=signalSent,proto3" json:"signal_sent,omitempty"` // --signal was delivered
 	Script        []byte                 `protobuf:"bytes,45,opt,name=script,proto3" json:"script,omitempty"`                            // content key of the script, see blob in core/cluster
 	Env           []byte                 `protobuf:"bytes,46,opt,name=env,proto3" json:"env,omitempty"`                                  // content key of the environment
+	HetJob        uint32                 `protobuf:"varint,47,opt,name=het_job,json=hetJob,proto3" json:"het_job,omitempty"`             // the first component's id; 0: not of a heterogeneous job
+	HetOffset     uint32                 `protobuf:"varint,48,opt,name=het_offset,json=hetOffset,proto3" json:"het_offset,omitempty"`    // component number
+	HetSet        string                 `protobuf:"bytes,49,opt,name=het_set,json=hetSet,proto3" json:"het_set,omitempty"`              // ids of all components: "15-16"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1596,6 +1599,27 @@ func (x *Job) GetEnv() []byte {
 		return x.Env
 	}
 	return nil
+}
+
+func (x *Job) GetHetJob() uint32 {
+	if x != nil {
+		return x.HetJob
+	}
+	return 0
+}
+
+func (x *Job) GetHetOffset() uint32 {
+	if x != nil {
+		return x.HetOffset
+	}
+	return 0
+}
+
+func (x *Job) GetHetSet() string {
+	if x != nil {
+		return x.HetSet
+	}
+	return ""
 }
 
 // Step is a step's record. Immutable once published.
@@ -2835,8 +2859,7 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +
 	"\x03mem\x18\x03 \x01(\x04R\x03mem\x12\x12\n" +
-	"\x04gres\x18\x04 \x01(\tR\x04gres\"\xc5\n" +
-	"\n" +
+	"\x04gres\x18\x04 \x01(\tR\x04gres\"\x96\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05sluid\x18\x02 \x01(\tR\x05sluid\x12'\n" +
@@ -2896,7 +2919,11 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\vsignal_sent\x18, \x01(\bR\n" +
 	"signalSent\x12\x16\n" +
 	"\x06script\x18- \x01(\fR\x06script\x12\x10\n" +
-	"\x03env\x18. \x01(\fR\x03env\"\xad\x06\n" +
+	"\x03env\x18. \x01(\fR\x03env\x12\x17\n" +
+	"\ahet_job\x18/ \x01(\rR\x06hetJob\x12\x1d\n" +
+	"\n" +
+	"het_offset\x180 \x01(\rR\thetOffset\x12\x17\n" +
+	"\ahet_set\x181 \x01(\tR\x06hetSet\"\xad\x06\n" +
 	"\x04Step\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x12\n" +
