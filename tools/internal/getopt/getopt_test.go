@@ -1,114 +1,89 @@
 package getopt
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 	"testing"
 )
 
-type seen []string
+var table = []Option{
+	{Long: "exclusive", Arg: Optional, ID: 1},
+	{Long: "hold", Short: 'H', ID: 2},
+	{Long: "kill-on-bad-exit", Short: 'K', Arg: Optional, ID: 3},
+	{Long: "no-kill", Short: 'k', Arg: Optional, ID: 4},
+	{Long: "nodelist", Short: 'w', Arg: Required, ID: 5},
+	{Long: "nodes", Short: 'N', Arg: Required, ID: 6},
+	{Long: "ntasks", Short: 'n', Arg: Required, ID: 7},
+	{Long: "ntasks-per-node", Arg: Required, ID: 8},
+	{Long: "verbose", Short: 'v', ID: 9},
+}
 
-func (s *seen) table() Table {
-	note := func(name string) func(string) error {
-		return func(v string) error { *s = append(*s, name+"="+v); return nil }
+func show(given []Given, operands []string, err error) string {
+	if err != nil {
+		return "! " + err.Error()
 	}
-	return Table{
-		{Long: "noheader", Short: 'h', Set: note("h"), Help: "no header"},
-		{Long: "nodelist", Short: 'w', Arg: Required, Meta: "list", Set: note("w"), Help: "nodes"},
-		{Long: "jobs", Short: 'j', Arg: Greedy, Set: note("j")},
-		{Long: "json", Arg: Optional, Meta: "what", Set: note("json"), Help: "JSON"},
-		{Long: "long", Short: 'l', Set: note("l")},
+	var out []string
+	for _, g := range given {
+		s := g.Long
+		if g.Has {
+			s += "=" + g.Value
+		}
+		out = append(out, s)
 	}
+	return strings.Join(out, " ") + " | " + strings.Join(operands, " ")
 }
 
 func TestParse(t *testing.T) {
-	tests := []struct {
-		name string
-		args string
-		want string // options, then operands after |
-	}{
-		{"nothing", "", "|"},
-		{"cluster", "-hl", "h= l=|"},
-		{"glued value", "-wn1", "w=n1|"},
-		{"value in the next word", "-w n1", "w=n1|"},
-		{"value of a cluster", "-hwn1", "h= w=n1|"},
-		{"long with equals", "--nodelist=n1", "w=n1|"},
-		{"long with the next word", "--nodelist n1", "w=n1|"},
-		{"unambiguous beginning", "--node n1 --lo", "w=n1 l=|"},
-		{"optional value only glued", "--json list", "json=|list"},
-		{"optional value", "--json=list", "json=list|"},
-		{"greedy takes a word", "-j 5", "j=5|"},
-		{"greedy leaves an option", "-j -h", "j= h=|"},
-		{"greedy glued", "-j5", "j=5|"},
-		{"operands may come first", "a -h b", "h=|a b"},
-		{"double dash ends options", "-h -- -l", "h=|-l"},
-		{"a dash is an operand", "-", "|-"},
-		{"an option's name as value", "-w -h", "w=-h|"},
+	tests := []struct{ in, want string }{
+		{"-N4 -n 8 cmd -x", "nodes=4 ntasks=8 | cmd -x"},
+		{"--nodes=4 --ntasks 8 cmd", "nodes=4 ntasks=8 | cmd"},
+		{"-Hvv -K0 cmd", "hold verbose verbose kill-on-bad-exit=0 | cmd"},
+		{"-K 0", "kill-on-bad-exit | 0"},
+		{"--exclusive user", "exclusive | user"},
+		{"--exclusive=user", "exclusive=user | "},
+		{"--exc", "exclusive | "},
+		{"--ntasks-per=2", "ntasks-per-node=2 | "},
+		{"-n -5", "ntasks=-5 | "},
+		{"-k=foo", "no-kill==foo | "},
+		{"-- -n", " | -n"},
+		{"- x", " | - x"},
+		{"--no=1", "! option '--no=1' is ambiguous; possibilities: '--no-kill' '--nodelist' '--nodes'"},
+		{"--bogus=1", "! unrecognized option '--bogus=1'"},
+		{"--hold=1", "! option '--hold' doesn't allow an argument"},
+		{"--ntasks", "! option '--ntasks' requires an argument"},
+		{"-n", "! option requires an argument -- 'n'"},
+		{"-z", "! invalid option -- 'z'"},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			var s seen
-			rest, err := s.table().Parse("squeue", strings.Fields(tt.args))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := strings.Join(s, " ") + "|" + strings.Join(rest, " "); got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
+		t.Run(tt.in, func(t *testing.T) {
+			if got := show(Parse(strings.Fields(tt.in), table, true)); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
 	}
-}
-
-// The texts are those of glibc; observed/errors.txt has some of them.
-func TestParseRefuses(t *testing.T) {
-	tests := []struct{ args, want string }{
-		{"--bogus", "squeue: unrecognized option '--bogus'"},
-		{"--bogus=1", "squeue: unrecognized option '--bogus=1'"},
-		{"-x", "squeue: invalid option -- 'x'"},
-		{"-hx", "squeue: invalid option -- 'x'"},
-		{"-w", "squeue: option requires an argument -- 'w'"},
-		{"--nodelist", "squeue: option '--nodelist' requires an argument"},
-		{"--long=3", "squeue: option '--long' doesn't allow an argument"},
-		{"--no", "squeue: option '--no' is ambiguous; possibilities: '--noheader' '--nodelist'"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.args, func(t *testing.T) {
-			var s seen
-			_, err := s.table().Parse("squeue", strings.Fields(tt.args))
-			want := tt.want + "\nTry \"squeue --help\" for more information"
-			if err == nil || err.Error() != want {
-				t.Errorf("got %v, want %s", err, want)
-			}
-		})
-	}
-}
-
-func TestUsage(t *testing.T) {
-	var s seen
-	got := s.table().Usage()
-	for _, want := range []string{"  -h, --noheader  ", "  -w, --nodelist=list ", "      --json[=what] "} {
-		if !strings.Contains(got, want) {
-			t.Errorf("usage lacks %q:\n%s", want, got)
+	t.Run("options after operands", func(t *testing.T) {
+		if got := show(Parse([]string{"a", "-n", "1", "b"}, table, false)); got != "ntasks=1 | a b" {
+			t.Error(got)
 		}
-	}
-	if strings.Contains(got, "--long") {
-		t.Error("an option without help is shown")
-	}
+	})
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("-hl -w n1 --json=x a b")
-	f.Add("--no -- -j")
-	f.Fuzz(func(t *testing.T, line string) {
-		var s seen
-		words := strings.Fields(line)
-		rest, err := s.table().Parse("squeue", words)
+	f.Add("-N4\x00--exclusive\x00cmd")
+	f.Add("--\x00-K0")
+	f.Fuzz(func(t *testing.T, in string) {
+		args := strings.Split(in, "\x00")
+		given, operands, err := Parse(args, table, true)
 		if err != nil {
 			return
 		}
-		for _, r := range rest {
-			if !slices.Contains(words, r) {
-				t.Errorf("operand %q was not given", r)
+		// Every operand is a word of the command line, in order at its end.
+		if n := len(args) - len(operands); n < 0 || fmt.Sprint(args[n:]) != fmt.Sprint(operands) {
+			t.Errorf("%q: operands %q", args, operands)
+		}
+		for _, g := range given {
+			if g.Arg == Required && !g.Has || g.Arg == None && g.Has {
+				t.Errorf("%q: %s has a value: %v", args, g.Long, g.Has)
 			}
 		}
 	})
