@@ -103,10 +103,15 @@ func (x *Request) GetChanges() map[string]string {
 
 type Reply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *v1.Spec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`         // absent: unchanged
-	Messages      []string               `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"` // for the user
-	Refuse        uint32                 `protobuf:"varint,3,opt,name=refuse,proto3" json:"refuse,omitempty"`    // errs.Code; 0: accepted
-	Changes       map[string]string      `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Spec          *v1.Spec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`                                                                                 // absent: unchanged
+	Messages      []string               `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`                                                                         // for the user
+	Refuse        uint32                 `protobuf:"varint,3,opt,name=refuse,proto3" json:"refuse,omitempty"`                                                                            // errs.Code; 0: accepted
+	Changes       map[string]string      `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // Modify, when the plugin changed them: all
+	Refused       bool                   `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`                                                                          // refuse, kind, text and details say why
+	RefuseKind    uint32                 `protobuf:"varint,6,opt,name=refuse_kind,json=refuseKind,proto3" json:"refuse_kind,omitempty"`                                                  // errs.Kind
+	RefuseText    string                 `protobuf:"bytes,7,opt,name=refuse_text,json=refuseText,proto3" json:"refuse_text,omitempty"`
+	RefuseDetails []string               `protobuf:"bytes,8,rep,name=refuse_details,json=refuseDetails,proto3" json:"refuse_details,omitempty"` // whole lines for the user
+	ChangesSet    bool                   `protobuf:"varint,9,opt,name=changes_set,json=changesSet,proto3" json:"changes_set,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +174,41 @@ func (x *Reply) GetChanges() map[string]string {
 	return nil
 }
 
+func (x *Reply) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+func (x *Reply) GetRefuseKind() uint32 {
+	if x != nil {
+		return x.RefuseKind
+	}
+	return 0
+}
+
+func (x *Reply) GetRefuseText() string {
+	if x != nil {
+		return x.RefuseText
+	}
+	return ""
+}
+
+func (x *Reply) GetRefuseDetails() []string {
+	if x != nil {
+		return x.RefuseDetails
+	}
+	return nil
+}
+
+func (x *Reply) GetChangesSet() bool {
+	if x != nil {
+		return x.ChangesSet
+	}
+	return false
+}
+
 var File_sdk_proto_jobsubmit_v1_jobsubmit_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc = "" +
@@ -183,12 +223,20 @@ const file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc = "" +
 	"\achanges\x18\x05 \x03(\v2).sluice.jobsubmit.v1.Request.ChangesEntryR\achanges\x1a:\n" +
 	"\fChangesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe3\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x03\n" +
 	"\x05Reply\x12'\n" +
 	"\x04spec\x18\x01 \x01(\v2\x13.sluice.wlm.v1.SpecR\x04spec\x12\x1a\n" +
 	"\bmessages\x18\x02 \x03(\tR\bmessages\x12\x16\n" +
 	"\x06refuse\x18\x03 \x01(\rR\x06refuse\x12A\n" +
-	"\achanges\x18\x04 \x03(\v2'.sluice.jobsubmit.v1.Reply.ChangesEntryR\achanges\x1a:\n" +
+	"\achanges\x18\x04 \x03(\v2'.sluice.jobsubmit.v1.Reply.ChangesEntryR\achanges\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\bR\arefused\x12\x1f\n" +
+	"\vrefuse_kind\x18\x06 \x01(\rR\n" +
+	"refuseKind\x12\x1f\n" +
+	"\vrefuse_text\x18\a \x01(\tR\n" +
+	"refuseText\x12%\n" +
+	"\x0erefuse_details\x18\b \x03(\tR\rrefuseDetails\x12\x1f\n" +
+	"\vchanges_set\x18\t \x01(\bR\n" +
+	"changesSet\x1a:\n" +
 	"\fChangesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BAZ?github.com/sluice-hpc/sluice/sdk/proto/jobsubmit/v1;jobsubmitv1b\x06proto3"
