@@ -493,12 +493,14 @@ func (x *JobsReply) GetJobs() []*JobRow {
 	return nil
 }
 
-// JobRow is a run of a job with its steps.
+// JobRow is a run of a job with its steps. A run with very many steps comes in
+// several rows, one after the other.
 type JobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	Job           *v11.Job               `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
 	Steps         []*v11.Step            `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	Continued     bool                   `protobuf:"varint,4,opt,name=continued,proto3" json:"continued,omitempty"` // further steps of the row before; job is not set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +556,13 @@ func (x *JobRow) GetSteps() []*v11.Step {
 	return nil
 }
 
+func (x *JobRow) GetContinued() bool {
+	if x != nil {
+		return x.Continued
+	}
+	return false
+}
+
 var File_sdk_proto_acctstore_v1_acctstore_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_acctstore_v1_acctstore_proto_rawDesc = "" +
@@ -600,11 +609,12 @@ const file_sdk_proto_acctstore_v1_acctstore_proto_rawDesc = "" +
 	"\bhas_step\x18\x04 \x01(\bR\ahasStep\x12\x12\n" +
 	"\x04step\x18\x05 \x01(\rR\x04step\"<\n" +
 	"\tJobsReply\x12/\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x1b.sluice.acctstore.v1.JobRowR\x04jobs\"s\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x1b.sluice.acctstore.v1.JobRowR\x04jobs\"\x91\x01\n" +
 	"\x06JobRow\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12$\n" +
 	"\x03job\x18\x02 \x01(\v2\x12.sluice.wlm.v1.JobR\x03job\x12)\n" +
-	"\x05steps\x18\x03 \x03(\v2\x13.sluice.wlm.v1.StepR\x05stepsBAZ?github.com/sluice-hpc/sluice/sdk/proto/acctstore/v1;acctstorev1b\x06proto3"
+	"\x05steps\x18\x03 \x03(\v2\x13.sluice.wlm.v1.StepR\x05steps\x12\x1c\n" +
+	"\tcontinued\x18\x04 \x01(\bR\tcontinuedBAZ?github.com/sluice-hpc/sluice/sdk/proto/acctstore/v1;acctstorev1b\x06proto3"
 
 var (
 	file_sdk_proto_acctstore_v1_acctstore_proto_rawDescOnce sync.Once
