@@ -17,7 +17,7 @@ import (
 	"syscall"
 
 	"github.com/sluice-hpc/sluice/sdk/version"
-	"github.com/sluice-hpc/sluice/tools/internal/getopt"
+	"github.com/sluice-hpc/sluice/tools/internal/options"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -36,7 +36,7 @@ type Command struct {
 	Name    string
 	Short   string // one line
 	Usage   string // of --usage, after "Usage: "
-	Options getopt.Table
+	Options options.Table
 	Run     func(context.Context, Env) int // returns the exit status
 }
 
@@ -60,12 +60,12 @@ var (
 
 // Standard appends --help, --usage and --version to a table. A short letter of
 // 0 leaves the short form out.
-func Standard(t getopt.Table, helpLetter byte) getopt.Table {
+func Standard(t options.Table, helpLetter byte) options.Table {
 	end := func(err error) func(string) error { return func(string) error { return err } }
 	return append(t,
-		getopt.Option{Long: "help", Short: helpLetter, Help: "show this help message", Set: end(errHelp)},
-		getopt.Option{Long: "usage", Help: "show a short usage message", Set: end(errUsage)},
-		getopt.Option{Long: "version", Short: 'V', Help: "print version information and exit", Set: end(errVersion)},
+		options.Option{Long: "help", Short: helpLetter, Help: "show this help message", Set: end(errHelp)},
+		options.Option{Long: "usage", Help: "show a short usage message", Set: end(errUsage)},
+		options.Option{Long: "version", Short: 'V', Help: "print version information and exit", Set: end(errVersion)},
 	)
 }
 
@@ -73,7 +73,7 @@ func Standard(t getopt.Table, helpLetter byte) getopt.Table {
 // running, and returns the exit status; bad is the status for mistakes.
 func (c *Command) Fail(err error, env Env, bad int) int {
 	var exit *Exit
-	var usage *getopt.Error
+	var usage *options.Error
 	switch {
 	case errors.Is(err, errHelp):
 		fmt.Fprintf(env.Stdout, "Usage: %s\n\n%s\n\n%s", c.short(), c.Short, c.Options.Usage())
@@ -142,7 +142,7 @@ func (c *Command) Cobra() *cobra.Command {
 			short = string(o.Short)
 		}
 		f := root.Flags().VarPF(flagValue{o}, o.Long, short, o.Help)
-		if o.Arg != getopt.Required {
+		if o.Arg != options.Required {
 			f.NoOptDefVal = "true"
 		}
 		if o.Values != nil {
@@ -154,7 +154,7 @@ func (c *Command) Cobra() *cobra.Command {
 }
 
 // flagValue shows an option to cobra without acting on it.
-type flagValue struct{ o *getopt.Option }
+type flagValue struct{ o *options.Option }
 
 var _ pflag.Value = flagValue{}
 

@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"github.com/sluice-hpc/sluice/sdk/version"
-	"github.com/sluice-hpc/sluice/tools/internal/getopt"
+	"github.com/sluice-hpc/sluice/tools/internal/options"
 )
 
 func fixture() *Command {
-	return &Command{Name: "squeue", Short: "show the queue", Usage: "squeue [-h]", Options: Standard(getopt.Table{
-		{Long: "states", Short: 't', Arg: getopt.Required, Meta: "list", Help: "only these states", Values: []string{"RUNNING", "PENDING"}, Set: getopt.Ignore()},
+	return &Command{Name: "squeue", Short: "show the queue", Usage: "squeue [-h]", Options: Standard(options.Table{
+		{Long: "states", Short: 't', Arg: options.Required, Meta: "list", Help: "only these states", Values: []string{"RUNNING", "PENDING"}, Set: options.Ignore()},
 	}, 0)}
 }
 
