@@ -97,3 +97,10 @@ func CodeOf(err error) Code {
 	}
 	return 0
 }
+
+// With adds what the details leave out: the numbers behind a refusal. It is
+// printed after them, so that the first lines stay those Slurm prints.
+func (e *Error) With(format string, args ...any) *Error {
+	e.Err = fmt.Errorf(format, args...)
+	return e
+}

@@ -1,0 +1,245 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/sluice-hpc/sluice/sdk/errs"
+	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// dependencies parses a dependency list and checks that every job it names is
+// known. self is the job that will depend; 0 for a new one.
+func (c *Cluster) dependencies(op, text string, self wlm.JobID) ([]wlm.Dep, error) {
+	deps, err := wlm.ParseDependency(text)
+	if err != nil {
+		return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: %v", text, err)
+	}
+	for _, d := range deps {
+		switch d.Kind {
+		case wlm.DepAfterCorr, wlm.DepAfterBurstBuffer, wlm.DepExpand:
+			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: only after, afterany, afterok, afternotok and singleton are supported", text)
+		case wlm.DepSingleton:
+			continue
+		}
+		if d.Job == self && self != 0 {
+			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: a job can not depend on itself", text)
+		}
+		if len(c.targets(&d)) == 0 && d.Kind != wlm.DepAfterAny {
+			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: job %s is not known", text, d.Job)
+		}
+		if self != 0 && c.reaches(d.Job, self, c.settings.MaxDependDepth) {
+			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: job %s depends on job %s already", text, d.Job, self)
+		}
+	}
+	return deps, nil
+}
+
+// reaches reports whether from depends on to within depth steps.
+func (c *Cluster) reaches(from, to wlm.JobID, depth int) bool {
+	if from == to {
+		return true
+	}
+	j := c.jobs[from]
+	if j == nil || depth <= 0 {
+		return false
+	}
+	for _, d := range j.Deps {
+		if d.State == wlm.DepUnfulfilled && d.Job != 0 && c.reaches(d.Job, to, depth-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// targets are the records a dependency looks at.
+func (c *Cluster) targets(d *wlm.Dep) []*wlm.Job {
+	if c.IsArray(d.Job) {
+		all := c.ArrayRecords(d.Job)
+		if d.TaskID == wlm.Unset || d.TaskID == wlm.AllTasks {
+			return all
+		}
+		for _, j := range all {
+			if j.ArrayTask == d.TaskID || j.IsArrayRecord() && wlm.HasTask(j.ArrayTasks, d.TaskID) {
+				return []*wlm.Job{j}
+			}
+		}
+		return nil
+	}
+	if j := c.jobs[d.Job]; j != nil {
+		return []*wlm.Job{j}
+	}
+	return nil
+}
+
+// depState says how far one dependency of j is.
+func (c *Cluster) depState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
+	if d.State != wlm.DepUnfulfilled {
+		return d.State // once decided, it stays: its target may be purged meanwhile
+	}
+	if d.Kind == wlm.DepSingleton {
+		if c.olderNamesake(j) {
+			return wlm.DepUnfulfilled
+		}
+		return wlm.DepFulfilled
+	}
+	started, ended, failed := true, true, false
+	var last wlm.Time
+	targets := c.targets(d)
+	for _, t := range targets {
+		over := t.State.Ended() && t.Flags&wlm.FlagCompleting == 0
+		if t.Start == 0 && !t.State.Ended() {
+			started = false
+		}
+		last = max(last, t.Start)
+		if !over {
+			ended = false
+		}
+		if t.State.Ended() && t.State != wlm.Completed {
+			failed = true
+		}
+	}
+	switch d.Kind {
+	case wlm.DepAfter:
+		if started && (d.Delay == 0 || last+wlm.Time(d.Delay)*60 <= now) {
+			return wlm.DepFulfilled
+		}
+	case wlm.DepAfterAny:
+		if ended {
+			return wlm.DepFulfilled
+		}
+	case wlm.DepAfterOK:
+		if failed {
+			return wlm.DepFailed
+		}
+		if ended && len(targets) > 0 {
+			return wlm.DepFulfilled
+		}
+	case wlm.DepAfterNotOK:
+		if ended && failed {
+			return wlm.DepFulfilled
+		}
+		if ended {
+			return wlm.DepFailed
+		}
+	}
+	return wlm.DepUnfulfilled
+}
+
+// olderNamesake reports whether a live job of the same user and name came first.
+func (c *Cluster) olderNamesake(j *wlm.Job) bool {
+	n := c.named[nameKey{j.Spec.User, j.Spec.Name}]
+	if n == 0 || n == 1 && j.ID != 0 && c.jobs[j.ID] != nil {
+		return false
+	}
+	for _, o := range c.jobs {
+		if o.Spec.User == j.Spec.User && o.Spec.Name == j.Spec.Name && !o.State.Ended() &&
+			(o.ID < j.ID || j.ID == 0) && (o.ArrayJob == 0 || o.ArrayJob != j.ArrayJob) {
+			return true
+		}
+	}
+	return false
+}
+
+// settleDeps brings j's dependencies up to date in place and says how the list
+// as a whole stands.
+func (c *Cluster) settleDeps(j *wlm.Job, now wlm.Time) wlm.DepState {
+	if len(j.Deps) == 0 {
+		return wlm.DepFulfilled
+	}
+	deps := slices.Clone(j.Deps)
+	or := deps[0].Or
+	open, failed, done := 0, 0, 0
+	for i := range deps {
+		deps[i].State = c.depState(j, &deps[i], now)
+		switch deps[i].State {
+		case wlm.DepFulfilled:
+			done++
+		case wlm.DepFailed:
+			failed++
+		default:
+			open++
+		}
+	}
+	j.Deps = deps
+	switch {
+	case or && done > 0, !or && open+failed == 0:
+		return wlm.DepFulfilled
+	case !or && failed > 0, or && open == 0:
+		return wlm.DepFailed
+	}
+	return wlm.DepUnfulfilled
+}
+
+// judge decides, in place, whether anything but resources and policy holds a
+// pending job: its reason, and since when it is eligible.
+func (c *Cluster) judge(j *wlm.Job, now wlm.Time) {
+	deps := c.settleDeps(j, now)
+	j.ReasonText = ""
+	switch {
+	case j.Flags&wlm.FlagCompleting != 0:
+		j.Reason = wlm.WaitCleaning
+	case j.Held:
+		if j.Reason != wlm.WaitHeld && j.Reason != wlm.WaitMaxRequeue {
+			j.Reason = wlm.WaitHeldUser
+		}
+		j.Priority, j.Ranked = 0, false
+	case deps == wlm.DepFailed:
+		j.Reason = wlm.WaitDepInvalid
+	case deps == wlm.DepUnfulfilled:
+		j.Reason = wlm.WaitDependency
+	case j.Spec.Begin > now:
+		j.Reason = wlm.WaitTime
+	default:
+		j.Reason = wlm.ReasonNone
+	}
+	if j.Reason != wlm.ReasonNone {
+		j.Eligible, j.Accrue = 0, 0
+		return
+	}
+	if j.Eligible == 0 {
+		j.Eligible, j.Accrue = now, now
+	}
+}
+
+// rejudge re-examines a pending job and emits a change if there is one.
+func (c *Cluster) rejudge(j *wlm.Job, now wlm.Time) {
+	if j.State != wlm.Pending {
+		return
+	}
+	n := j.Clone()
+	c.judge(n, now)
+	if n.Reason == wlm.WaitDepInvalid && (j.Spec.KillOnInvalidDep == wlm.Yes || j.Spec.KillOnInvalidDep == wlm.Unsaid && c.settings.KillInvalidDep) {
+		c.end(n, now, outcome{state: wlm.Cancelled, reason: wlm.WaitDepInvalid})
+		return
+	}
+	if n.Reason != j.Reason || n.Eligible != j.Eligible || !slices.Equal(n.Deps, j.Deps) {
+		c.jobEvent(eventv1.Kind_JOB_CHANGED, now, n)
+	}
+}
+
+// dependents re-examines the jobs that wait for j or for its array, and those
+// that wait for its name, after j started or ended.
+func (c *Cluster) dependents(j *wlm.Job, now wlm.Time) {
+	var ids []wlm.JobID
+	for id := range c.waiting[j.ID] {
+		ids = append(ids, id)
+	}
+	if j.ArrayJob != 0 && j.ArrayJob != j.ID {
+		for id := range c.waiting[j.ArrayJob] {
+			ids = append(ids, id)
+		}
+	}
+	if j.State.Ended() {
+		for id := range c.singles[nameKey{j.Spec.User, j.Spec.Name}] {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b wlm.JobID) int { return cmp.Compare(a, b) })
+	for _, id := range slices.Compact(ids) {
+		if w := c.jobs[id]; w != nil {
+			c.rejudge(w, now)
+		}
+	}
+}

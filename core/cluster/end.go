@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"slices"
+
+	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// outcome is why and how a job's run ends.
+type outcome struct {
+	state    wlm.JobState
+	reason   wlm.Reason
+	text     string
+	status   wlm.WaitStatus
+	killedBy uint32 // wlm.Unset: nobody
+	node     wlm.NodeName
+}
+
+// end ends a job. A pending job is over at once; one that holds nodes is ending
+// until each node that is not in clean, and not down, reported it gone. A job
+// that is ending already keeps its first cause.
+func (c *Cluster) end(j *wlm.Job, now wlm.Time, o outcome, clean ...wlm.NodeName) {
+	n := j.Clone()
+	if !j.State.Ended() {
+		n.State, n.Status = o.state, o.status
+		n.Reason, n.ReasonText = o.reason, o.text
+		n.KilledBy, n.FailedNode = wlm.Unset, o.node
+		if o.state == wlm.Cancelled {
+			n.KilledBy = o.killedBy
+		}
+		n.Derived = c.derived[j.ID]
+		if j.State == wlm.Suspended {
+			n.SuspendTotal += uint32(now - j.SuspendedAt)
+		}
+		n.End = now
+		if n.Start == 0 {
+			n.Start = now
+		}
+		if j.Alloc != nil && j.Flags&wlm.FlagCompleting == 0 {
+			n.Cleaning = c.dirty(j, clean)
+		}
+	} else {
+		n.Cleaning = without(j.Cleaning, clean)
+	}
+	if len(n.Cleaning) > 0 {
+		kind := eventv1.Kind_JOB_CLEANED
+		if !j.State.Ended() {
+			n.Flags |= wlm.FlagCompleting
+			kind = eventv1.Kind_JOB_ENDING
+		}
+		c.jobEvent(kind, now, n)
+		return
+	}
+	n.Flags &^= wlm.FlagCompleting | wlm.FlagConfiguring | wlm.FlagSignaling
+	n.Cleaning = nil
+	c.jobEvent(eventv1.Kind_JOB_ENDED, now, n)
+	c.dependents(n, now)
+}
+
+// dirty lists the nodes of j's allocation that must still clean up.
+func (c *Cluster) dirty(j *wlm.Job, clean []wlm.NodeName) []wlm.NodeName {
+	var out []wlm.NodeName
+	for i := range j.Alloc.Nodes {
+		name := j.Alloc.Nodes[i].Node
+		if n := c.Node(name); n == nil || n.State == wlm.NodeDown || slices.Contains(clean, name) {
+			continue
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+func without(list, gone []wlm.NodeName) []wlm.NodeName {
+	return slices.DeleteFunc(slices.Clone(list), func(n wlm.NodeName) bool { return slices.Contains(gone, n) })
+}
+
+// requeue ends a run with o, as accounting will show it, and makes the job
+// pending again under its id. It starts anew once its nodes are clean.
+func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdReason wlm.Reason, clean ...wlm.NodeName) {
+	prev := j.Clone()
+	if !prev.State.Ended() {
+		prev.State, prev.Status, prev.Reason, prev.ReasonText = o.state, o.status, o.reason, o.text
+		prev.End, prev.FailedNode, prev.Derived = now, o.node, c.derived[j.ID]
+		prev.KilledBy = o.killedBy
+	}
+	prev.Flags = 0
+	n := j.Clone()
+	n.State, n.Flags = wlm.Pending, 0
+	n.Submit, n.Eligible, n.Accrue, n.Start, n.End = now, 0, 0, 0, 0
+	n.Status, n.Derived, n.KilledBy, n.FailedNode = 0, 0, wlm.Unset, ""
+	n.Restarts++
+	n.NextStep, n.SignalSent = 0, false
+	n.SuspendedAt, n.SuspendTotal, n.PreSuspend = 0, 0, 0
+	n.Priority, n.Ranked = 0, false
+	if hold {
+		n.Held, n.Reason = true, holdReason
+		n.Flags |= wlm.FlagRequeueHold
+	}
+	switch {
+	case j.Flags&wlm.FlagCompleting != 0:
+		n.Cleaning = without(j.Cleaning, clean)
+	case j.Alloc != nil && !j.State.Ended():
+		n.Cleaning = c.dirty(j, clean)
+	}
+	if len(n.Cleaning) > 0 {
+		n.Flags |= wlm.FlagCompleting
+	} else {
+		n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost = nil, nil, "", ""
+	}
+	c.judge(n, now)
+	if hold {
+		n.Reason = holdReason
+	}
+	c.emit(&Event{Kind: eventv1.Kind_JOB_REQUEUED, Time: now, Job: n, Previous: prev})
+}
+
+// cleaned takes nodes off an ending or requeued job.
+func (c *Cluster) cleaned(j *wlm.Job, now wlm.Time, nodes ...wlm.NodeName) {
+	if j.Flags&wlm.FlagCompleting == 0 {
+		return
+	}
+	if j.State.Ended() {
+		c.end(j, now, outcome{}, nodes...)
+		return
+	}
+	n := j.Clone()
+	if n.Cleaning = without(j.Cleaning, nodes); len(n.Cleaning) == 0 {
+		n.Flags &^= wlm.FlagCompleting
+		n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost = nil, nil, "", ""
+		reason := n.Reason
+		c.judge(n, now)
+		if n.Held {
+			n.Reason = reason
+			if reason == wlm.WaitCleaning {
+				n.Reason = wlm.WaitHeldUser
+			}
+		}
+	}
+	c.jobEvent(eventv1.Kind_JOB_CLEANED, now, n)
+}
+
+// ofStatus is the outcome of a batch script or command that ended with status.
+func ofStatus(status wlm.WaitStatus, oom bool) outcome {
+	o := outcome{status: status, killedBy: wlm.Unset}
+	switch {
+	case oom:
+		o.state, o.reason, o.status = wlm.OutOfMemory, wlm.FailOom, wlm.SignalStatus(oomSignal)
+	case status.Signal() != 0:
+		o.state, o.reason = wlm.Failed, wlm.FailSignal
+		o.text = "RaisedSignal:" + wlm.SignalText(status.Signal())
+	case status.Code() != 0:
+		o.state, o.reason = wlm.Failed, wlm.FailExitCode
+	default:
+		o.state = wlm.Completed
+	}
+	return o
+}
+
+// oomSignal is what Slurm shows for a job that ran out of memory: 0:125.
+const oomSignal = 125

@@ -1,0 +1,142 @@
+package cluster
+
+import (
+	"syscall"
+
+	"github.com/sluice-hpc/sluice/sdk/errs"
+	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// Kill signals or cancels every job that a filter selects. Signal 0, and
+// SIGKILL without flags, cancel. The reply is a *KillReply.
+type Kill struct {
+	Filter    *ctlv1.JobFilter
+	Signal    int
+	BatchOnly bool
+	Full      bool
+	Caller    Caller
+	// Own restricts a filter without references to the caller's jobs.
+	Own bool
+}
+
+// KillReply says what could not be done, by reference.
+type KillReply struct {
+	Matched int
+	Failed  []Failure
+}
+
+// Failure is one job that a command could not change.
+type Failure struct {
+	Ref  *ctlv1.JobRef
+	Code errs.Code
+}
+
+// Op implements Command.
+func (*Kill) Op() string { return "cluster.Kill" }
+
+func (k *Kill) apply(c *Cluster, now wlm.Time) (any, error) {
+	found, missing, err := c.Find(k.Filter)
+	if err != nil {
+		return nil, errs.Newf(k.Op(), errs.Invalid, "%v", err)
+	}
+	reply := &KillReply{}
+	for _, ref := range missing {
+		reply.Failed = append(reply.Failed, Failure{ref, errs.InvalidJobID})
+	}
+	for _, m := range found {
+		byRef := m.Ref != nil
+		if !k.Caller.Owns(m.Job) {
+			if byRef {
+				reply.Failed = append(reply.Failed, Failure{m.Ref, errs.AccessDenied})
+			}
+			continue
+		}
+		reply.Matched++
+		if code := k.one(c, m, now); code != 0 && byRef {
+			reply.Failed = append(reply.Failed, Failure{m.Ref, code})
+		}
+	}
+	return reply, nil
+}
+
+// one signals one job; the code says why it could not.
+func (k *Kill) one(c *Cluster, m Match, now wlm.Time) errs.Code {
+	j := m.Job
+	if m.Ref.GetHasStep() {
+		return k.step(c, m, now)
+	}
+	cancel := k.Signal == 0 || k.Signal == int(syscall.SIGKILL) && !k.BatchOnly && !k.Full
+	switch {
+	case j.State.Ended():
+		return errs.AlreadyDone
+	case !cancel && j.State == wlm.Pending:
+		return errs.JobPending
+	case !cancel:
+		c.emit(&Event{Kind: eventv1.Kind_JOB_SIGNALED, Time: now, Job: j, Position: uint64(k.Signal), Text: k.scope()})
+		return 0
+	case m.Tasks != nil && wlm.CountTasks(m.Tasks) < wlm.CountTasks(j.ArrayTasks):
+		k.tasks(c, m, now)
+		return 0
+	}
+	c.end(j, now, k.outcome())
+	return 0
+}
+
+func (k *Kill) outcome() outcome {
+	return outcome{state: wlm.Cancelled, killedBy: uint32(k.Caller.UID)}
+}
+
+// scope tells, in an event's text, which processes a signal is for.
+func (k *Kill) scope() string {
+	switch {
+	case k.BatchOnly:
+		return ScopeBatch
+	case k.Full:
+		return ScopeFull
+	}
+	return ScopeSteps
+}
+
+// The scopes of a signal, as the text of JOB_SIGNALED.
+const (
+	ScopeSteps = "steps" // the steps, not the batch shell
+	ScopeBatch = "batch" // the batch shell only
+	ScopeFull  = "full"  // batch shell, its children and all steps
+)
+
+// step signals one step of a running job.
+func (k *Kill) step(c *Cluster, m Match, now wlm.Time) errs.Code {
+	s := c.Step(m.Job.ID, wlm.StepID(m.Ref.GetStep()))
+	if s == nil {
+		return errs.InvalidStep
+	}
+	signal := k.Signal
+	if signal == 0 {
+		signal = int(syscall.SIGKILL)
+	}
+	c.emit(&Event{Kind: eventv1.Kind_JOB_SIGNALED, Time: now, Job: m.Job, Position: uint64(signal), Text: s.ID.String()})
+	return 0
+}
+
+// tasks cancels some pending tasks of an array: each becomes a record of its own.
+func (k *Kill) tasks(c *Cluster, m Match, now wlm.Time) {
+	rest := m.Job
+	for task := range wlm.AllTaskIDs(m.Tasks) {
+		t, left := c.split(rest, task)
+		c.end(t, now, k.outcome())
+		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
+		rest = left
+	}
+}
+
+// split takes one task off an array's pending record; the caller puts both.
+func (c *Cluster) split(array *wlm.Job, task uint32) (t, rest *wlm.Job) {
+	t = array.Clone()
+	t.ID, t.ArrayTask, t.ArrayTasks = c.NextJob, task, nil
+	t.SLUID = sluid(t.ID, array.Submit)
+	rest = array.Clone()
+	rest.ArrayTasks = wlm.RemoveTask(array.ArrayTasks, task)
+	return t, rest
+}

@@ -1,0 +1,233 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-hpc/sluice/sdk/hostlist"
+	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// Start commits placements. Each is checked against the cluster as it is now;
+// those that do not hold are refused, the others start. The reply is a
+// *StartReply.
+type Start struct {
+	Placements []Placement
+}
+
+// Placement is where one job, or one task of an array, would start.
+type Placement struct {
+	Job       wlm.JobID
+	Partition string
+	Nodes     []wlm.NodeAlloc // in node-table order
+	Scheduler string          // "Main" or "Backfill"
+}
+
+// StartReply has the records that started, and the placements that did not hold.
+type StartReply struct {
+	Started []*wlm.Job
+	Refused []Refusal
+}
+
+// Refusal says why a placement did not hold.
+type Refusal struct {
+	Job  wlm.JobID
+	Text string
+}
+
+// Op implements Command.
+func (*Start) Op() string { return "cluster.Start" }
+
+func (s *Start) apply(c *Cluster, now wlm.Time) (any, error) {
+	reply := &StartReply{}
+	for i := range s.Placements {
+		p := &s.Placements[i]
+		if why := c.refuse(p, now); why != "" {
+			reply.Refused = append(reply.Refused, Refusal{p.Job, why})
+			continue
+		}
+		reply.Started = append(reply.Started, c.start(p, now))
+	}
+	return reply, nil
+}
+
+// Startable says why a job may not start whatever its placement; empty: it may.
+func (c *Cluster) startable(j *wlm.Job) string {
+	switch {
+	case j == nil:
+		return "no such job"
+	case j.State != wlm.Pending:
+		return "it is " + wlm.StateName(j.State, j.Flags)
+	case j.Held || j.Reason != wlm.ReasonNone || j.Eligible == 0:
+		return "it waits for " + j.Reason.String()
+	case j.Flags&wlm.FlagCompleting != 0:
+		return "its former run is not cleaned up"
+	case j.IsArrayRecord() && c.TasksReady(j) == 0:
+		return "its array has no task that may start"
+	}
+	return ""
+}
+
+// TasksReady is how many tasks of a pending record may start now: 1 for a plain
+// job, and for an array what its %limit leaves.
+func (t *Tables) TasksReady(j *wlm.Job) int {
+	if !j.IsArrayRecord() {
+		return 1
+	}
+	n := int(wlm.CountTasks(j.ArrayTasks))
+	if limit := int(j.Spec.ArrayMaxRunning); limit > 0 {
+		n = min(n, max(limit-int(t.arrayRun[j.ArrayJob]), 0))
+	}
+	return n
+}
+
+func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
+	j := c.jobs[p.Job]
+	if why := c.startable(j); why != "" {
+		return why
+	}
+	part := c.Partition(p.Partition)
+	if part == nil || !slices.Contains(j.Spec.Partitions, p.Partition) {
+		return fmt.Sprintf("partition %q was not asked for", p.Partition)
+	}
+	if part.State != wlm.PartUp && part.State != wlm.PartDrain {
+		return fmt.Sprintf("partition %s is %s", part.Name, part.State)
+	}
+	if len(p.Nodes) == 0 || len(p.Nodes) < int(j.Spec.MinNodes) || j.Spec.MaxNodes > 0 && len(p.Nodes) > int(j.Spec.MaxNodes) {
+		return fmt.Sprintf("%d nodes do not satisfy %d to %d", len(p.Nodes), j.Spec.MinNodes, j.Spec.MaxNodes)
+	}
+	cpus := 0
+	for i := range p.Nodes {
+		a := &p.Nodes[i]
+		if why := c.refuseNode(a, part); why != "" {
+			return why
+		}
+		if i > 0 && p.Nodes[i-1].Node == a.Node {
+			return fmt.Sprintf("node %s is named twice", a.Node)
+		}
+		cpus += a.CPUs.Count()
+	}
+	k := ClassOf(j.Spec)
+	if need := int(k.MinCPUs()); cpus < need {
+		return fmt.Sprintf("%d CPUs do not satisfy %d", cpus, need)
+	}
+	return ""
+}
+
+func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition) string {
+	n := c.Node(a.Node)
+	switch {
+	case n == nil:
+		return fmt.Sprintf("node %s is not configured", a.Node)
+	case !n.Available():
+		return fmt.Sprintf("node %s is not available", a.Node)
+	case !slices.Contains(part.NodeNames, a.Node):
+		return fmt.Sprintf("node %s is not in partition %s", a.Node, part.Name)
+	}
+	u := &c.Usage[n.Index]
+	last := -1
+	for cpu := range a.CPUs.All {
+		last = cpu
+	}
+	switch {
+	case last < 0:
+		return fmt.Sprintf("no CPU of node %s is taken", a.Node)
+	case last >= int(n.CPUs):
+		return fmt.Sprintf("node %s has no CPU %d", a.Node, last)
+	case u.CPUs.Overlaps(a.CPUs):
+		return fmt.Sprintf("CPUs %s of node %s are in use", a.CPUs, a.Node)
+	case c.settings.TrackMemory && n.RealMemory > 0 && u.Mem+a.Mem > n.RealMemory:
+		return fmt.Sprintf("node %s has %d MiB free of %d asked", a.Node, n.RealMemory-u.Mem, a.Mem)
+	}
+	return ""
+}
+
+// start puts a job, or the next task of an array, on its nodes.
+func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
+	j := c.jobs[p.Job]
+	var n, rest *wlm.Job
+	switch {
+	case j.IsArrayRecord() && wlm.CountTasks(j.ArrayTasks) > 1:
+		n, rest = c.split(j, j.ArrayTasks[0].First)
+	case j.IsArrayRecord(): // the last task takes over the array's id
+		n = j.Clone()
+		n.ArrayTask, n.ArrayTasks = j.ArrayTasks[0].First, nil
+	default:
+		n = j.Clone()
+	}
+	names := make([]string, len(p.Nodes))
+	var mem wlm.MiB
+	for i := range p.Nodes {
+		names[i] = string(p.Nodes[i].Node)
+		mem += p.Nodes[i].Mem
+	}
+	n.Alloc = &wlm.Alloc{NodeList: hostlist.Compress(names), Nodes: p.Nodes}
+	n.State, n.Flags, n.Reason, n.ReasonText = wlm.Running, 0, wlm.ReasonNone, ""
+	n.Partition, n.SchedulerTag = p.Partition, p.Scheduler
+	n.Start, n.LastSched, n.BatchHost = now, now, p.Nodes[0].Node
+	n.End = 0
+	if n.TimeLimit != wlm.Unlimited && n.TimeLimit != 0 {
+		n.End = now + wlm.Time(n.TimeLimit)*60
+	}
+	n.AllocTRES = tres(uint32(n.Alloc.CPUCount()), mem, uint32(len(p.Nodes)))
+	c.jobEvent(eventv1.Kind_JOB_STARTED, now, n)
+	if rest != nil {
+		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, rest)
+	}
+	c.dependents(n, now)
+	return n
+}
+
+// Rank gives pending jobs their priorities. Jobs that are held or gone are left
+// out. There is no reply.
+type Rank struct {
+	Jobs       []wlm.JobID
+	Priorities []uint32
+}
+
+// Op implements Command.
+func (*Rank) Op() string { return "cluster.Rank" }
+
+func (r *Rank) apply(c *Cluster, now wlm.Time) (any, error) {
+	e := &Event{Kind: eventv1.Kind_JOB_RANKED, Time: now}
+	for i, id := range r.Jobs {
+		j := c.jobs[id]
+		if j == nil || j.State != wlm.Pending || j.Held || j.Priority == r.Priorities[i] && j.Ranked {
+			continue
+		}
+		if j.Spec.Priority != wlm.Unset { // set by an operator
+			continue
+		}
+		e.IDs = append(e.IDs, id)
+		e.Priorities = append(e.Priorities, max(r.Priorities[i], 1))
+	}
+	if len(e.IDs) > 0 {
+		c.emit(e)
+	}
+	return nil, nil
+}
+
+// AckRecords tells that accounting storage has every record up to a number.
+type AckRecords struct{ Upto uint64 }
+
+// Op implements Command.
+func (*AckRecords) Op() string { return "cluster.AckRecords" }
+
+func (a *AckRecords) apply(c *Cluster, now wlm.Time) (any, error) {
+	if a.Upto > c.records.acked {
+		c.emit(&Event{Kind: eventv1.Kind_RECORDS_ACKED, Time: now, Position: a.Upto})
+	}
+	return nil, nil
+}
+
+// Begin opens a controller's term: what nodes said before is no longer known.
+type Begin struct{ Epoch uint64 }
+
+// Op implements Command.
+func (*Begin) Op() string { return "cluster.Begin" }
+
+func (b *Begin) apply(c *Cluster, now wlm.Time) (any, error) {
+	c.emit(&Event{Kind: eventv1.Kind_EPOCH, Time: now, Position: b.Epoch})
+	return nil, nil
+}

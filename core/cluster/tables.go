@@ -1,0 +1,505 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// StepKey names a step.
+type StepKey struct {
+	Job  wlm.JobID
+	Step wlm.StepID
+}
+
+// Blob is content that jobs share: a script or an environment.
+type Blob struct {
+	Data []byte
+	refs int
+}
+
+// Tables are the records of a cluster and what follows from them. Both the
+// cluster and the readers' view are built on Tables; each has its own, fed by
+// the same events, and they share the records.
+type Tables struct {
+	NextJob    wlm.JobID
+	Epoch      uint64
+	Nodes      []*wlm.Node // by index
+	Partitions []*wlm.Partition
+	Usage      []Usage // by node index
+
+	jobs     map[wlm.JobID]*wlm.Job
+	steps    map[StepKey]*wlm.Step
+	stepsOf  map[wlm.JobID][]wlm.StepID
+	nodes    map[wlm.NodeName]wlm.NodeIndex
+	blobs    map[string]*Blob
+	arrays   map[wlm.JobID]map[wlm.JobID]struct{} // array id -> records of its tasks
+	waiting  map[wlm.JobID]map[wlm.JobID]struct{} // job -> jobs that depend on it
+	named    map[nameKey]int                      // live jobs by user and name, for singleton
+	singles  map[nameKey]map[wlm.JobID]struct{}   // jobs that wait for namesakes
+	running  int
+	arrayRun map[wlm.JobID]uint32         // running tasks of an array
+	derived  map[wlm.JobID]wlm.WaitStatus // highest status of a job's ended steps
+}
+
+type nameKey struct {
+	user wlm.UID
+	name string
+}
+
+// Usage is what jobs hold of one node.
+type Usage struct {
+	CPUs       wlm.CPUSet
+	Mem        wlm.MiB
+	Jobs       map[wlm.JobID]struct{} // nil when none
+	Completing int                    // jobs among them that are ending
+}
+
+// NewTables returns empty tables.
+func NewTables() *Tables {
+	return &Tables{
+		NextJob: 1,
+		jobs:    map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
+		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
+		arrays: map[wlm.JobID]map[wlm.JobID]struct{}{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
+		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{},
+		derived: map[wlm.JobID]wlm.WaitStatus{},
+	}
+}
+
+// Job returns a job's record, or nil. An array's id names the record of its
+// pending tasks while there is one, later the task that took over the id.
+func (t *Tables) Job(id wlm.JobID) *wlm.Job { return t.jobs[id] }
+
+// JobCount is the number of job records.
+func (t *Tables) JobCount() int { return len(t.jobs) }
+
+// RunningCount is the number of jobs that hold resources and are not ending.
+func (t *Tables) RunningCount() int { return t.running }
+
+// AllJobs yields every job record in no order.
+func (t *Tables) AllJobs(yield func(*wlm.Job) bool) {
+	for _, j := range t.jobs {
+		if !yield(j) {
+			return
+		}
+	}
+}
+
+// ArrayRecords returns all records of an array, rising by id.
+func (t *Tables) ArrayRecords(array wlm.JobID) []*wlm.Job {
+	var out []*wlm.Job
+	for id := range t.arrays[array] {
+		out = append(out, t.jobs[id])
+	}
+	slices.SortFunc(out, func(a, b *wlm.Job) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// ArrayTask returns the record of one task, or nil when it has not started.
+func (t *Tables) ArrayTask(array wlm.JobID, task uint32) *wlm.Job {
+	for id := range t.arrays[array] {
+		if j := t.jobs[id]; j.ArrayTask == task {
+			return j
+		}
+	}
+	return nil
+}
+
+// IsArray reports whether id is that of an array known here.
+func (t *Tables) IsArray(id wlm.JobID) bool { return len(t.arrays[id]) > 0 }
+
+// Step returns a step's record, or nil.
+func (t *Tables) Step(job wlm.JobID, id wlm.StepID) *wlm.Step { return t.steps[StepKey{job, id}] }
+
+// Steps returns the steps of a job in the order in which they began.
+func (t *Tables) Steps(job wlm.JobID) []*wlm.Step {
+	var out []*wlm.Step
+	for _, id := range t.stepsOf[job] {
+		out = append(out, t.steps[StepKey{job, id}])
+	}
+	return out
+}
+
+// NodeIndex finds a node by name.
+func (t *Tables) NodeIndex(name wlm.NodeName) (wlm.NodeIndex, bool) {
+	i, ok := t.nodes[name]
+	return i, ok
+}
+
+// Node returns a node's record, or nil.
+func (t *Tables) Node(name wlm.NodeName) *wlm.Node {
+	if i, ok := t.nodes[name]; ok {
+		return t.Nodes[i]
+	}
+	return nil
+}
+
+// Partition returns a partition's record, or nil.
+func (t *Tables) Partition(name string) *wlm.Partition {
+	for _, p := range t.Partitions {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Blob returns content by its key, or nil.
+func (t *Tables) Blob(key []byte) []byte {
+	if b := t.blobs[string(key)]; b != nil {
+		return b.Data
+	}
+	return nil
+}
+
+// Put applies an event: it places the record and updates what follows from it.
+// It completes e.Job with the former record's Spec where the journal left it out.
+func (t *Tables) Put(e *Event) error {
+	switch e.Kind {
+	case eventv1.Kind_JOB_PURGED:
+		for _, id := range e.IDs {
+			t.dropJob(id)
+		}
+	case eventv1.Kind_JOB_RANKED:
+		if len(e.Priorities) != len(e.IDs) {
+			return fmt.Errorf("ranking of %d jobs has %d priorities", len(e.IDs), len(e.Priorities))
+		}
+		t.putRanks(e)
+	case eventv1.Kind_BLOB_STORED:
+		if t.blobs[string(e.Key)] == nil {
+			t.blobs[string(e.Key)] = &Blob{Data: e.Data}
+		}
+	case eventv1.Kind_EPOCH:
+		t.Epoch = e.Position
+		t.forgetContact()
+	case eventv1.Kind_STEP_ENDED:
+		t.dropStep(e.Step)
+	case eventv1.Kind_NODE_REMOVED:
+		return t.removeNode(e.Node.Name)
+	case eventv1.Kind_PARTITION_REMOVED:
+		t.Partitions = slices.DeleteFunc(slices.Clone(t.Partitions), func(p *wlm.Partition) bool { return p.Name == e.Partition.Name })
+	default:
+		if e.Job != nil {
+			return t.putJob(e)
+		}
+		if e.Step != nil {
+			t.putStep(e.Step)
+		}
+		if e.Node != nil {
+			t.putNode(e.Node)
+		}
+		if e.Partition != nil {
+			t.putPartition(e.Partition)
+		}
+	}
+	return nil
+}
+
+// putRanks gives jobs their priorities. The first tables to put the event make
+// the records; the others share them.
+func (t *Tables) putRanks(e *Event) {
+	if e.ranked == nil {
+		e.ranked = make([]*wlm.Job, len(e.IDs))
+		for i, id := range e.IDs {
+			if j := t.jobs[id]; j != nil {
+				c := j.Clone()
+				c.Priority, c.Ranked = e.Priorities[i], true
+				e.ranked[i] = c
+			}
+		}
+	}
+	for i, id := range e.IDs {
+		if e.ranked[i] != nil && t.jobs[id] != nil {
+			t.jobs[id] = e.ranked[i]
+		}
+	}
+}
+
+func (t *Tables) putStep(s *wlm.Step) {
+	k := StepKey{s.Job, s.ID}
+	if t.steps[k] == nil {
+		t.stepsOf[s.Job] = append(t.stepsOf[s.Job], s.ID)
+	}
+	t.steps[k] = s
+}
+
+// dropStep takes an ended step out; what remains of it is its job's highest status.
+func (t *Tables) dropStep(s *wlm.Step) {
+	delete(t.steps, StepKey{s.Job, s.ID})
+	t.stepsOf[s.Job] = slices.DeleteFunc(t.stepsOf[s.Job], func(id wlm.StepID) bool { return id == s.ID })
+	if len(t.stepsOf[s.Job]) == 0 {
+		delete(t.stepsOf, s.Job)
+	}
+	if s.ID < wlm.StepInteractive && worse(s.Status, t.derived[s.Job]) {
+		t.derived[s.Job] = s.Status
+	}
+}
+
+// worse orders statuses as DerivedExitCode does: the higher exit code, else the
+// higher signal.
+func worse(a, b wlm.WaitStatus) bool {
+	if a.Code() != b.Code() {
+		return a.Code() > b.Code()
+	}
+	return a.Signal() > b.Signal()
+}
+
+// forgetContact marks every node as not heard of, as a new controller must.
+func (t *Tables) forgetContact() {
+	for i, n := range t.Nodes {
+		if n.State == wlm.NodeFuture {
+			continue
+		}
+		c := n.Clone()
+		c.Flags |= wlm.NodeNotResponding
+		c.Registered = false
+		t.Nodes[i] = c
+	}
+}
+
+func (t *Tables) putNode(n *wlm.Node) {
+	if i, ok := t.nodes[n.Name]; ok {
+		if n.Index != i {
+			c := n.Clone()
+			c.Index, n = i, c
+		}
+		t.Nodes[i] = n
+		return
+	}
+	if want := wlm.NodeIndex(len(t.Nodes)); n.Index != want {
+		c := n.Clone()
+		c.Index, n = want, c
+	}
+	t.nodes[n.Name] = n.Index
+	t.Nodes = append(t.Nodes, n)
+	t.Usage = append(t.Usage, Usage{CPUs: make(wlm.CPUSet, (n.CPUs+63)/64)})
+}
+
+// removeNode closes the gap, so indexes behind it change: whoever keeps indexes
+// takes a fresh snapshot when a node goes.
+func (t *Tables) removeNode(name wlm.NodeName) error {
+	i, ok := t.nodes[name]
+	if !ok {
+		return nil
+	}
+	if len(t.Usage[i].Jobs) > 0 {
+		return fmt.Errorf("node %s still has %d jobs", name, len(t.Usage[i].Jobs))
+	}
+	t.Nodes = slices.Delete(slices.Clone(t.Nodes), int(i), int(i)+1)
+	t.Usage = slices.Delete(t.Usage, int(i), int(i)+1)
+	delete(t.nodes, name)
+	for k := int(i); k < len(t.Nodes); k++ {
+		c := t.Nodes[k].Clone()
+		c.Index = wlm.NodeIndex(k)
+		t.Nodes[k] = c
+		t.nodes[c.Name] = c.Index
+	}
+	return nil
+}
+
+func (t *Tables) putPartition(p *wlm.Partition) {
+	parts := slices.Clone(t.Partitions)
+	for i := range parts {
+		if parts[i].Name == p.Name {
+			parts[i] = p
+			t.Partitions = parts
+			return
+		}
+	}
+	t.Partitions = append(parts, p)
+}
+
+func (t *Tables) putJob(e *Event) error {
+	j, old := e.Job, t.jobs[e.Job.ID]
+	if j.Spec == nil {
+		switch {
+		case old != nil:
+			j.Spec = old.Spec
+		case j.ArrayJob != 0 && t.jobs[j.ArrayJob] != nil:
+			j.Spec = t.jobs[j.ArrayJob].Spec
+		default:
+			return fmt.Errorf("%s of job %s, which is not known here", e.Kind, j.ID)
+		}
+	}
+	if e.Previous != nil && e.Previous.Spec == nil {
+		e.Previous.Spec = j.Spec
+	}
+	t.unlink(old)
+	t.jobs[j.ID] = j
+	t.link(j)
+	if j.ID >= t.NextJob {
+		t.NextJob = j.ID + 1
+	}
+	switch {
+	case e.Kind == eventv1.Kind_JOB_REQUEUED:
+		t.dropSteps(j.ID)
+		delete(t.derived, j.ID)
+	case j.Derived != 0 && !j.State.Ended():
+		t.derived[j.ID] = j.Derived
+	case j.State.Ended():
+		delete(t.derived, j.ID)
+	}
+	return nil
+}
+
+func (t *Tables) dropJob(id wlm.JobID) {
+	t.unlink(t.jobs[id])
+	delete(t.jobs, id)
+	t.dropSteps(id)
+	delete(t.derived, id)
+}
+
+func (t *Tables) dropSteps(id wlm.JobID) {
+	for _, s := range t.stepsOf[id] {
+		delete(t.steps, StepKey{id, s})
+	}
+	delete(t.stepsOf, id)
+}
+
+// Holds reports whether the job holds its share of the alloc's i-th node.
+func Holds(j *wlm.Job, i int) bool {
+	if j.Alloc == nil {
+		return false
+	}
+	if j.Flags&wlm.FlagCompleting != 0 {
+		return slices.Contains(j.Cleaning, j.Alloc.Nodes[i].Node)
+	}
+	return j.State == wlm.Running || j.State == wlm.Suspended
+}
+
+// link adds what follows from j's record; unlink takes it back.
+func (t *Tables) link(j *wlm.Job)   { t.derive(j, +1) }
+func (t *Tables) unlink(j *wlm.Job) { t.derive(j, -1) }
+
+func (t *Tables) derive(j *wlm.Job, d int) {
+	if j == nil {
+		return
+	}
+	for _, key := range [2][]byte{j.Script, j.Env} {
+		if b := t.blobs[string(key)]; b != nil {
+			if b.refs += d; b.refs == 0 && d < 0 {
+				delete(t.blobs, string(key))
+			}
+		}
+	}
+	if j.ArrayJob != 0 {
+		index(t.arrays, j.ArrayJob, j.ID, d)
+		if !j.IsArrayRecord() && (j.State == wlm.Running || j.State == wlm.Suspended || j.Flags&wlm.FlagCompleting != 0) {
+			t.arrayRun[j.ArrayJob] += uint32(d)
+			if t.arrayRun[j.ArrayJob] == 0 {
+				delete(t.arrayRun, j.ArrayJob)
+			}
+		}
+	}
+	if !j.State.Ended() {
+		k := nameKey{j.Spec.User, j.Spec.Name}
+		if t.named[k] += d; t.named[k] == 0 {
+			delete(t.named, k)
+		}
+	}
+	for _, dep := range j.Deps {
+		switch {
+		case dep.State != wlm.DepUnfulfilled:
+		case dep.Kind == wlm.DepSingleton:
+			index(t.singles, nameKey{j.Spec.User, j.Spec.Name}, j.ID, d)
+		default:
+			index(t.waiting, dep.Job, j.ID, d)
+		}
+	}
+	if j.State == wlm.Running {
+		t.running += d
+	}
+	t.deriveUsage(j, d)
+}
+
+func (t *Tables) deriveUsage(j *wlm.Job, d int) {
+	if j.Alloc == nil {
+		return
+	}
+	for i := range j.Alloc.Nodes {
+		if !Holds(j, i) {
+			continue
+		}
+		a := &j.Alloc.Nodes[i]
+		ni, ok := t.nodes[a.Node]
+		if !ok {
+			continue // a node that was removed from the configuration
+		}
+		u := &t.Usage[ni]
+		if d > 0 {
+			for w, bits := range a.CPUs {
+				for len(u.CPUs) <= w {
+					u.CPUs = append(u.CPUs, 0)
+				}
+				u.CPUs[w] |= bits
+			}
+			u.Mem += a.Mem
+			if u.Jobs == nil {
+				u.Jobs = map[wlm.JobID]struct{}{}
+			}
+			u.Jobs[j.ID] = struct{}{}
+		} else {
+			for w, bits := range a.CPUs {
+				u.CPUs[w] &^= bits
+			}
+			u.Mem -= a.Mem
+			delete(u.Jobs, j.ID)
+		}
+		if j.Flags&wlm.FlagCompleting != 0 {
+			u.Completing += d
+		}
+	}
+}
+
+func index[K comparable](m map[K]map[wlm.JobID]struct{}, key K, id wlm.JobID, d int) {
+	if d > 0 {
+		if m[key] == nil {
+			m[key] = map[wlm.JobID]struct{}{}
+		}
+		m[key][id] = struct{}{}
+		return
+	}
+	delete(m[key], id)
+	if len(m[key]) == 0 {
+		delete(m, key)
+	}
+}
+
+// Check verifies the tables' invariants from scratch; for tests and after replay.
+func (t *Tables) Check() error {
+	cpus := make([]wlm.CPUSet, len(t.Nodes))
+	mem := make([]wlm.MiB, len(t.Nodes))
+	for _, j := range t.jobs {
+		if j.Alloc == nil {
+			continue
+		}
+		for i := range j.Alloc.Nodes {
+			a := &j.Alloc.Nodes[i]
+			ni, ok := t.nodes[a.Node]
+			if !ok || !Holds(j, i) {
+				continue
+			}
+			if cpus[ni].Overlaps(a.CPUs) {
+				return fmt.Errorf("job %s shares CPUs of %s with another job", j.ID, a.Node)
+			}
+			cpus[ni] = cpus[ni].Or(a.CPUs)
+			mem[ni] += a.Mem
+		}
+	}
+	for i, n := range t.Nodes {
+		if got, want := t.Usage[i].CPUs.Count(), cpus[i].Count(); got != want {
+			return fmt.Errorf("node %s: %d CPUs in use by the ledger, %d by the jobs", n.Name, got, want)
+		}
+		if t.Usage[i].Mem != mem[i] {
+			return fmt.Errorf("node %s: %d MiB in use by the ledger, %d by the jobs", n.Name, t.Usage[i].Mem, mem[i])
+		}
+		if n.RealMemory > 0 && mem[i] > n.RealMemory {
+			return fmt.Errorf("node %s: %d MiB in use of %d", n.Name, mem[i], n.RealMemory)
+		}
+	}
+	return nil
+}
