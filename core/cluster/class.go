@@ -172,7 +172,9 @@ func (c *Cluster) testPartition(op string, k *Class, p *wlm.Partition, expr *wlm
 
 // featureMayMatch is the node-by-node part of a constraint: counts and
 // same-for-all brackets are the selector's business.
-func featureMayMatch(x *wlm.FeatureExpr, have []string) bool { return x.Match(have) || x.Complex() }
+func featureMayMatch(x *wlm.FeatureExpr, have []string) bool {
+	return x.Match(have) || len(x.Counts()) > 0 || len(x.Choices()) > 0
+}
 
 // namedNodes resolves a host list of the request to nodes that exist.
 func (c *Cluster) namedNodes(op, list string) (map[wlm.NodeName]bool, error) {

@@ -67,7 +67,6 @@ type Cluster struct {
 	keys     map[string]keyed // idempotency keys
 	keyOrder []string
 	records  records
-	queries  bool // the tables are those of a reader: timers are not kept
 }
 
 type keyed struct {
@@ -218,4 +217,8 @@ func (c *Cluster) NextTimer() wlm.Time {
 
 func invalidJob(op string, id wlm.JobID) error {
 	return errs.Coded(op, errs.InvalidJobID, fmt.Sprintf("no job %s is known here", id))
+}
+
+func denied(op string, id wlm.JobID) error {
+	return errs.Coded(op, errs.AccessDenied, fmt.Sprintf("job %s belongs to another user", id))
 }

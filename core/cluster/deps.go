@@ -61,7 +61,7 @@ func (c *Cluster) targets(d *wlm.Dep) []*wlm.Job {
 			return all
 		}
 		for _, j := range all {
-			if j.ArrayTask == d.TaskID || j.IsArrayRecord() && wlm.HasTask(j.ArrayTasks, d.TaskID) {
+			if j.ArrayTask == d.TaskID || j.IsArrayRecord() && wlm.IDRanges(j.ArrayTasks).Has(d.TaskID) {
 				return []*wlm.Job{j}
 			}
 		}

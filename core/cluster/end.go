@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
@@ -54,8 +55,19 @@ func (c *Cluster) end(j *wlm.Job, now wlm.Time, o outcome, clean ...wlm.NodeName
 	}
 	n.Flags &^= wlm.FlagCompleting | wlm.FlagConfiguring | wlm.FlagSignaling
 	n.Cleaning = nil
+	c.closeSteps(j, now)
+	n.Derived = c.derived[j.ID]
 	c.jobEvent(eventv1.Kind_JOB_ENDED, now, n)
 	c.dependents(n, now)
+}
+
+// closeSteps ends the steps of a run that nobody will report on any more.
+func (c *Cluster) closeSteps(j *wlm.Job, now wlm.Time) {
+	for _, s := range c.Steps(j.ID) {
+		d := *s
+		d.State, d.End, d.KilledBy = wlm.Cancelled, now, j.KilledBy
+		c.emit(&Event{Kind: eventv1.Kind_STEP_ENDED, Time: now, Step: &d})
+	}
 }
 
 // dirty lists the nodes of j's allocation that must still clean up.
@@ -78,6 +90,7 @@ func without(list, gone []wlm.NodeName) []wlm.NodeName {
 // requeue ends a run with o, as accounting will show it, and makes the job
 // pending again under its id. It starts anew once its nodes are clean.
 func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdReason wlm.Reason, clean ...wlm.NodeName) {
+	c.closeSteps(j, now)
 	prev := j.Clone()
 	if !prev.State.Ended() {
 		prev.State, prev.Status, prev.Reason, prev.ReasonText = o.state, o.status, o.reason, o.text
@@ -148,7 +161,7 @@ func ofStatus(status wlm.WaitStatus, oom bool) outcome {
 		o.state, o.reason, o.status = wlm.OutOfMemory, wlm.FailOom, wlm.SignalStatus(oomSignal)
 	case status.Signal() != 0:
 		o.state, o.reason = wlm.Failed, wlm.FailSignal
-		o.text = "RaisedSignal:" + wlm.SignalText(status.Signal())
+		o.text = fmt.Sprintf("RaisedSignal:%d(%s)", status.Signal(), wlm.SignalText(status.Signal()))
 	case status.Code() != 0:
 		o.state, o.reason = wlm.Failed, wlm.FailExitCode
 	default:

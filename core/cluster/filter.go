@@ -152,13 +152,13 @@ func (t *Tables) resolve(ref *ctlv1.JobRef) []Match {
 	var out []Match
 	for _, j := range t.ArrayRecords(id) {
 		if !j.IsArrayRecord() {
-			if wlm.HasTask(want, j.ArrayTask) {
+			if wlm.IDRanges(want).Has(j.ArrayTask) {
 				out = append(out, Match{Job: j, Ref: ref})
 			}
 			continue
 		}
-		if common := wlm.CommonTasks(j.ArrayTasks, want); len(common) > 0 {
-			out = append(out, Match{Job: j, Tasks: common, Ref: ref})
+		if both := common(j.ArrayTasks, want); len(both) > 0 {
+			out = append(out, Match{Job: j, Tasks: both, Ref: ref})
 		}
 	}
 	return out
@@ -188,3 +188,15 @@ func RefString(ref *ctlv1.JobRef) string {
 	}
 	return b.String()
 }
+
+// common returns the task ids that are in both.
+func common(have, want []wlm.IDRange) (both wlm.IDRanges) {
+	for id := range wlm.IDRanges(want).All() {
+		if wlm.IDRanges(have).Has(id) {
+			both = both.Add(id)
+		}
+	}
+	return both
+}
+
+func countTasks(t []wlm.IDRange) uint32 { return uint32(wlm.IDRanges(t).Count()) }

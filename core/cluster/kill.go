@@ -76,7 +76,7 @@ func (k *Kill) one(c *Cluster, m Match, now wlm.Time) errs.Code {
 	case !cancel:
 		c.emit(&Event{Kind: eventv1.Kind_JOB_SIGNALED, Time: now, Job: j, Position: uint64(k.Signal), Text: k.scope()})
 		return 0
-	case m.Tasks != nil && wlm.CountTasks(m.Tasks) < wlm.CountTasks(j.ArrayTasks):
+	case m.Tasks != nil && countTasks(m.Tasks) < countTasks(j.ArrayTasks):
 		k.tasks(c, m, now)
 		return 0
 	}
@@ -123,7 +123,7 @@ func (k *Kill) step(c *Cluster, m Match, now wlm.Time) errs.Code {
 // tasks cancels some pending tasks of an array: each becomes a record of its own.
 func (k *Kill) tasks(c *Cluster, m Match, now wlm.Time) {
 	rest := m.Job
-	for task := range wlm.AllTaskIDs(m.Tasks) {
+	for task := range wlm.IDRanges(m.Tasks).All() {
 		t, left := c.split(rest, task)
 		c.end(t, now, k.outcome())
 		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
@@ -137,6 +137,6 @@ func (c *Cluster) split(array *wlm.Job, task uint32) (t, rest *wlm.Job) {
 	t.ID, t.ArrayTask, t.ArrayTasks = c.NextJob, task, nil
 	t.SLUID = sluid(t.ID, array.Submit)
 	rest = array.Clone()
-	rest.ArrayTasks = wlm.RemoveTask(array.ArrayTasks, task)
+	rest.ArrayTasks = wlm.IDRanges(array.ArrayTasks).Remove(task)
 	return t, rest
 }

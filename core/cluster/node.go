@@ -133,7 +133,7 @@ func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time)
 		case c.Step(id, wlm.StepBatch) == nil && j.Spec.Kind == wlm.KindBatch || j.Spec.Kind != wlm.KindBatch && h == nil:
 			reply.Start = append(reply.Start, j)
 		default: // it ran there, and the node has nothing of it
-			c.lost(j, now, name, "the node has lost the job")
+			c.lost(j, now, name)
 		}
 	}
 	for _, jn := range m.GetJobs() {
@@ -159,7 +159,7 @@ func (c *Cluster) runOf(j *wlm.Job) uint32 {
 }
 
 // lost ends or requeues a job because a node of it failed.
-func (c *Cluster) lost(j *wlm.Job, now wlm.Time, node wlm.NodeName, text string) {
+func (c *Cluster) lost(j *wlm.Job, now wlm.Time, node wlm.NodeName) {
 	if j.State != wlm.Running && j.State != wlm.Suspended {
 		c.cleaned(j, now, node)
 		return
@@ -168,8 +168,7 @@ func (c *Cluster) lost(j *wlm.Job, now wlm.Time, node wlm.NodeName, text string)
 		return
 	}
 	// Raw status 1, shown 0:1, is what Slurm records for a lost node.
-	o := outcome{state: wlm.NodeFail, reason: wlm.FailDownNode, status: 1, node: node, killedBy: wlm.Unset, text: ""}
-	_ = text
+	o := outcome{state: wlm.NodeFail, reason: wlm.FailDownNode, status: 1, node: node, killedBy: wlm.Unset}
 	if j.Requeueable {
 		c.requeue(j, now, o, false, 0, node)
 		return
@@ -193,12 +192,12 @@ func (s *Silent) apply(c *Cluster, now wlm.Time) (any, error) {
 	if d.Reason == "" {
 		d.Reason, d.ReasonTime, d.ReasonUser = NotResponding, now, 0
 	}
-	c.nodeDown(d, now, NotResponding)
+	c.nodeDown(d, now)
 	return nil, nil
 }
 
 // nodeDown emits the node's new record and ends what ran there.
-func (c *Cluster) nodeDown(n *wlm.Node, now wlm.Time, why string) {
+func (c *Cluster) nodeDown(n *wlm.Node, now wlm.Time) {
 	c.emit(&Event{Kind: eventv1.Kind_NODE_DOWN, Time: now, Node: n})
 	ids := make([]wlm.JobID, 0, len(c.Usage[n.Index].Jobs))
 	for id := range c.Usage[n.Index].Jobs {
@@ -206,7 +205,7 @@ func (c *Cluster) nodeDown(n *wlm.Node, now wlm.Time, why string) {
 	}
 	slices.SortFunc(ids, func(a, b wlm.JobID) int { return cmp.Compare(a, b) })
 	for _, id := range ids {
-		c.lost(c.jobs[id], now, n.Name, why)
+		c.lost(c.jobs[id], now, n.Name)
 	}
 }
 

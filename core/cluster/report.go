@@ -43,7 +43,7 @@ func (c *Cluster) stepStarted(s *wlm.Step, now wlm.Time) {
 	if j == nil || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 || c.Step(s.Job, s.ID) != nil {
 		return
 	}
-	s.Partition, s.User = j.Partition, j.Spec.User
+	s.Partition, s.User, s.JobSubmit, s.Restarts = j.Partition, j.Spec.User, j.Submit, j.Restarts
 	c.emit(&Event{Kind: eventv1.Kind_STEP_STARTED, Time: now, Step: s})
 }
 
@@ -56,11 +56,13 @@ func (c *Cluster) stepEnded(node wlm.NodeName, m *nodev1.StepEnded, now wlm.Time
 	if j == nil || m.GetRestarts() != c.runOf(j) || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 {
 		return
 	}
-	s.Partition, s.User = j.Partition, j.Spec.User
-	if j.State == wlm.Cancelled && s.State == wlm.Cancelled {
-		s.KilledBy = j.KilledBy
+	if j.State != wlm.Pending { // a requeued job's steps were closed with its run
+		s.Partition, s.User, s.JobSubmit, s.Restarts = j.Partition, j.Spec.User, j.Submit, j.Restarts
+		if j.State == wlm.Cancelled && s.State == wlm.Cancelled {
+			s.KilledBy = j.KilledBy
+		}
+		c.emit(&Event{Kind: eventv1.Kind_STEP_ENDED, Time: now, Step: s})
 	}
-	c.emit(&Event{Kind: eventv1.Kind_STEP_ENDED, Time: now, Step: s})
 	var clean []wlm.NodeName
 	if m.GetClean() {
 		clean = []wlm.NodeName{node}

@@ -75,7 +75,7 @@ func (t *Tables) TasksReady(j *wlm.Job) int {
 	if !j.IsArrayRecord() {
 		return 1
 	}
-	n := int(wlm.CountTasks(j.ArrayTasks))
+	n := int(countTasks(j.ArrayTasks))
 	if limit := int(j.Spec.ArrayMaxRunning); limit > 0 {
 		n = min(n, max(limit-int(t.arrayRun[j.ArrayJob]), 0))
 	}
@@ -148,7 +148,7 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	j := c.jobs[p.Job]
 	var n, rest *wlm.Job
 	switch {
-	case j.IsArrayRecord() && wlm.CountTasks(j.ArrayTasks) > 1:
+	case j.IsArrayRecord() && countTasks(j.ArrayTasks) > 1:
 		n, rest = c.split(j, j.ArrayTasks[0].First)
 	case j.IsArrayRecord(): // the last task takes over the array's id
 		n = j.Clone()

@@ -262,7 +262,7 @@ func (c *Cluster) array(op string, j *wlm.Job) error {
 		return errs.Coded(op, errs.InvalidArray).With("--array=%s: %v", j.Spec.Array, err)
 	}
 	j.ArrayTasks, j.Spec.ArrayMaxRunning = ranges, limit
-	j.ArrayCount = wlm.CountTasks(ranges)
+	j.ArrayCount = countTasks(ranges)
 	j.ArrayMin, j.ArrayMax, j.ArrayStep = ranges[0].First, ranges[0].Last, ranges[0].Step
 	for _, r := range ranges[1:] {
 		j.ArrayMin, j.ArrayMax = min(j.ArrayMin, r.First), max(j.ArrayMax, r.Last)
@@ -285,7 +285,7 @@ func (c *Cluster) requestTRES(spec *wlm.Spec) string {
 func tres(cpus uint32, mem wlm.MiB, nodes uint32) string {
 	s := fmt.Sprintf("cpu=%d", cpus)
 	if mem > 0 {
-		s += ",mem=" + wlm.FormatTRESMem(mem)
+		s += ",mem=" + wlm.FormatMiB(mem)
 	}
 	return s + fmt.Sprintf(",node=%d,billing=%d", nodes, cpus)
 }
