@@ -111,7 +111,7 @@ func oneOf(s string, words []string) (string, error) {
 		}
 	}
 	hint := ""
-	if n := nearest(s, append([]string(nil), words...)); n != "" {
+	if n := nearest(s, append([]string(nil), words...)); n != "" && len(s) > 1 {
 		hint = "; did you mean " + n + "?"
 	}
 	return "", fmt.Errorf("%q is not allowed: want one of %s%s", s, strings.Join(words, ", "), hint)

@@ -169,7 +169,12 @@ func (r *record) checkPartition(p *wlm.Partition) {
 	if p.MaxNodes != wlm.Unset && p.MinNodes > p.MaxNodes {
 		r.fail("MinNodes", fmt.Sprintf("%d is more than MaxNodes=%d", p.MinNodes, p.MaxNodes))
 	}
-	if p.DefaultTime > p.MaxTime {
+	switch {
+	case p.DefaultTime <= p.MaxTime:
+	case !r.own["DefaultTime"]:
+		r.l.warn(r.name.Pos, "DefaultTime", fmt.Sprintf("%s, a default, is lowered to MaxTime=%s", r.text("DefaultTime"), r.text("MaxTime")))
+		p.DefaultTime = p.MaxTime
+	default:
 		r.fail("DefaultTime", fmt.Sprintf("%s is more than MaxTime=%s", r.text("DefaultTime"), r.text("MaxTime")))
 	}
 	r.exclusive("DefMemPerCPU", "DefMemPerNode", "DefMemPerGPU")

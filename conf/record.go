@@ -15,6 +15,7 @@ type record struct {
 	section string
 	name    slurmconf.Pair
 	opts    map[string]option // by canonical key
+	own     map[string]bool   // given on this line, not by a default
 }
 
 type option struct {
@@ -24,11 +25,11 @@ type option struct {
 
 // record checks one line and lays it over the defaults.
 func (l *loader) record(section string, e slurmconf.Entry, defaults map[string]option) *record {
-	r := &record{l: l, section: section, name: e.Pair, opts: make(map[string]option, len(defaults)+len(e.Opts))}
+	r := &record{l: l, section: section, name: e.Pair, own: map[string]bool{},
+		opts: make(map[string]option, len(defaults)+len(e.Opts))}
 	for k, v := range defaults {
 		r.opts[k] = v
 	}
-	own := map[string]bool{}
 	for _, p := range e.Opts {
 		k, ok := LookupKey(section, p.Key)
 		if !ok {
@@ -45,21 +46,22 @@ func (l *loader) record(section string, e slurmconf.Entry, defaults map[string]o
 				l.warn(p.Pos, p.Key, "is obsolete; write "+to.Name)
 			}
 			if k.Name == "Priority" {
-				r.take("PriorityTier", p, own)
+				r.take("PriorityTier", p)
 			}
 			k = to
 		}
-		r.take(k.Name, p, own)
+		r.take(k.Name, p)
 	}
 	return r
 }
 
-func (r *record) take(name string, p slurmconf.Pair, own map[string]bool) {
+// take sets one option, by its name today.
+func (r *record) take(name string, p slurmconf.Pair) {
 	k, _ := LookupKey(r.section, name)
-	if own[name] {
+	if r.own[name] {
 		r.l.warn(p.Pos, p.Key, "is given twice on this line; the last value holds")
 	}
-	own[name] = true
+	r.own[name] = true
 	if p.Value == "" {
 		delete(r.opts, name) // an empty value takes a default back
 		return

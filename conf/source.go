@@ -136,7 +136,7 @@ func (s *source) records(name string, v any, at places) {
 	}
 	if !ok {
 		s.bad = append(s.bad, slurmconf.Problem{Pos: at.at(name, 0, 1, ""), Key: at.spelling(name, name),
-			Text: "want a list of records, each with the key " + name})
+			Text: "want a list of records, each with the key " + at.spelling(name, name)})
 		return
 	}
 	for i, item := range list {

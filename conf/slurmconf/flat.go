@@ -25,14 +25,22 @@ func flatFile(path string, sep byte) (*File, error) {
 		return nil, Problems{{Pos{File: path}, "", err.Error()}}
 	}
 	f := &File{Path: path, Files: []string{path}}
-	key, table := "", false
+	key, table, open := "", false, false // open: inside a TOML list of several lines
 	for n, line := range strings.Split(string(data), "\n") {
 		pos := Pos{path, n + 1}
 		trimmed := strings.TrimSpace(line)
 		if trimmed == "" || trimmed[0] == '#' || trimmed == "---" {
 			continue
 		}
-		if sep == '=' && trimmed[0] == '[' && key == "" {
+		if open {
+			item, _, closes := strings.Cut(trimmed, "]")
+			f.addList(key, item, pos)
+			if open = !closes; closes {
+				key = ""
+			}
+			continue
+		}
+		if sep == '=' && trimmed[0] == '[' {
 			table = true
 		}
 		if table {
@@ -58,17 +66,25 @@ func flatFile(path string, sep byte) (*File, error) {
 		}
 		key = ""
 		if list, ok := strings.CutPrefix(v, "["); ok && !strings.ContainsAny(v, "{}") {
-			list, _, _ = strings.Cut(list, "]")
-			for _, item := range strings.Split(list, ",") {
-				if strings.TrimSpace(item) != "" {
-					f.add(k, item, pos)
-				}
+			var closes bool
+			list, _, closes = strings.Cut(list, "]")
+			f.addList(k, list, pos)
+			if open = sep == '=' && !closes; open {
+				key = k
 			}
 			continue
 		}
 		f.add(k, v, pos)
 	}
 	return f, nil
+}
+
+func (f *File) addList(key, list string, pos Pos) {
+	for item := range strings.SplitSeq(list, ",") {
+		if item = strings.TrimSpace(item); item != "" && item[0] != '#' {
+			f.add(key, item, pos)
+		}
+	}
 }
 
 // add appends a scalar without its quotes and trailing comment.
