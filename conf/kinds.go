@@ -148,50 +148,17 @@ func parseDebugFlags(s string) (Params, error) {
 	return p, nil
 }
 
-const spanForms = "minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes or days-hours:minutes:seconds"
-
-// parseSpan reads a time in the forms of slurm.conf(5). A plain number is
+// parseSpan reads a time in the forms of sbatch(1) --time. A plain number is
 // minutes; -1 and UNLIMITED are Forever.
 func parseSpan(s string) (time.Duration, error) {
-	if isInfinite(s) || s == "-1" {
+	n, err := wlm.ParseSeconds(s)
+	switch {
+	case err != nil:
+		return 0, err
+	case n == wlm.UnlimitedSeconds:
 		return Forever, nil
 	}
-	bad := func() (time.Duration, error) {
-		return 0, fmt.Errorf("%q is not a time: want %s", s, spanForms)
-	}
-	rest, days := s, uint64(0)
-	day, after, hasDays := strings.Cut(s, "-")
-	if hasDays {
-		n, err := strconv.ParseUint(day, 10, 31)
-		if err != nil {
-			return bad()
-		}
-		days, rest = n, after
-	}
-	parts := strings.Split(rest, ":")
-	if len(parts) > 3 {
-		return bad()
-	}
-	var n [3]uint64
-	for i, p := range parts {
-		v, err := strconv.ParseUint(p, 10, 31)
-		if err != nil {
-			return bad()
-		}
-		n[i] = v
-	}
-	var secs uint64
-	switch {
-	case hasDays || len(parts) == 3:
-		secs = n[0]*3600 + n[1]*60 + n[2]
-	default:
-		secs = n[0]*60 + n[1]
-	}
-	secs += days * 86400
-	if secs > math.MaxInt32*60 {
-		return 0, fmt.Errorf("%q is too long", s)
-	}
-	return time.Duration(secs) * time.Second, nil
+	return time.Duration(n) * time.Second, nil
 }
 
 // parseMinutes reads a limit; part of a minute counts as one.
@@ -209,42 +176,20 @@ func parseMinutes(s string) (wlm.Minutes, error) {
 	return wlm.Minutes((d + time.Minute - 1) / time.Minute), nil
 }
 
+// maxMem bounds an amount of memory, so that sums over a cluster fit.
+const maxMem wlm.MiB = 1 << 40
+
 // parseMem reads MiB, or a number with K, M, G or T behind it. UNLIMITED is 0,
 // as it is for Slurm.
 func parseMem(s string) (wlm.MiB, error) {
 	if isInfinite(s) {
 		return 0, nil
 	}
-	bad := fmt.Errorf("%q is not an amount of memory: want MiB, or a number with K, M, G or T", s)
-	if s == "" {
-		return 0, bad
+	m, err := wlm.ParseMiB(s)
+	if err == nil && m > maxMem {
+		return 0, fmt.Errorf("memory size %q is too large", s)
 	}
-	num, shift := strings.TrimRight(s, "Bb"), 0
-	if num == "" {
-		return 0, bad
-	}
-	switch num[len(num)-1] {
-	case 'k', 'K':
-		shift = -10
-	case 'm', 'M':
-	case 'g', 'G':
-		shift = 10
-	case 't', 'T':
-		shift = 20
-	default:
-		if num != s {
-			return 0, bad
-		}
-		num += "M"
-	}
-	n, err := strconv.ParseUint(num[:len(num)-1], 10, 40)
-	if err != nil {
-		return 0, bad
-	}
-	if shift < 0 {
-		return wlm.MiB((n + 1023) >> 10), nil
-	}
-	return wlm.MiB(n << shift), nil
+	return m, err
 }
 
 func parsePorts(s string) (PortRange, error) {

@@ -101,7 +101,7 @@ func (r *record) partition(name string) wlm.Partition {
 		CPUBind:        strings.ToLower(r.text("CpuBind")),
 		OverSubCount:   1,
 	}
-	if m, ok := r.opts["MaxTime"].parsed.(wlm.Minutes); ok {
+	if m, ok := r.opts["MaxTime"].parsed.(wlm.Minutes); ok && m > 0 {
 		p.MaxTime = m
 	}
 	if m, ok := r.opts["DefaultTime"].parsed.(wlm.Minutes); ok {
