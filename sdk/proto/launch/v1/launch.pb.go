@@ -383,7 +383,7 @@ type LaunchRequest struct {
 	CpuSet          []uint64               `protobuf:"fixed64,15,rep,packed,name=cpu_set,json=cpuSet,proto3" json:"cpu_set,omitempty"` // abstract CPUs of the step on this node
 	Mem             uint64                 `protobuf:"varint,16,opt,name=mem,proto3" json:"mem,omitempty"`                             // MiB; 0: no limit
 	CpusPerTask     uint32                 `protobuf:"varint,17,opt,name=cpus_per_task,json=cpusPerTask,proto3" json:"cpus_per_task,omitempty"`
-	StepDir         string                 `protobuf:"bytes,18,opt,name=step_dir,json=stepDir,proto3" json:"step_dir,omitempty"`            // directory of the step in the node's spool; exists, mode 0700
+	StepDir         string                 `protobuf:"bytes,18,opt,name=step_dir,json=stepDir,proto3" json:"step_dir,omitempty"`            // directory of the step in the node's spool, made if need be, mode 0711
 	PerTaskEnv      []string               `protobuf:"bytes,19,rep,name=per_task_env,json=perTaskEnv,proto3" json:"per_task_env,omitempty"` // NAME=pattern, expanded per task (%t global, %l local)
 	ArrayJob        uint32                 `protobuf:"varint,20,opt,name=array_job,json=arrayJob,proto3" json:"array_job,omitempty"`
 	ArrayTask       uint32                 `protobuf:"varint,21,opt,name=array_task,json=arrayTask,proto3" json:"array_task,omitempty"`
@@ -680,6 +680,7 @@ type StepRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Step          uint32                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // one launcher may serve several (simulated) nodes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,6 +727,13 @@ func (x *StepRef) GetStep() uint32 {
 		return x.Step
 	}
 	return 0
+}
+
+func (x *StepRef) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type SignalRequest struct {
@@ -1576,10 +1584,11 @@ const file_sdk_proto_launch_v1_launch_proto_rawDesc = "" +
 	"\x06socket\x18\x02 \x01(\tR\x06socket\x12\x1e\n" +
 	"\n" +
 	"supervisor\x18\x03 \x01(\rR\n" +
-	"supervisor\"/\n" +
+	"supervisor\"C\n" +
 	"\aStepRef\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x12\n" +
-	"\x04step\x18\x02 \x01(\rR\x04step\"\x98\x01\n" +
+	"\x04step\x18\x02 \x01(\rR\x04step\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"\x98\x01\n" +
 	"\rSignalRequest\x12-\n" +
 	"\x04step\x18\x01 \x01(\v2\x19.sluice.launch.v1.StepRefR\x04step\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\rR\x06signal\x12(\n" +

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-hpc/sluice/sdk/proto/launch/v1"
+	"github.com/sluice-hpc/sluice/sdk/stepd"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// cgroupMount is where the kernel's control groups are mounted.
+const cgroupMount = "/sys/fs/cgroup"
+
+// cgroups are the groups that the step's tasks run in, when cores or memory
+// are constrained. Which version the host has is seen by its mounts. A host
+// whose groups cannot be used runs the step without; the supervisor says so.
+func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
+	if !r.GetConstrainCores() && !r.GetConstrainMemory() {
+		return nil
+	}
+	root := strings.Trim(r.GetCgroupRoot(), "/")
+	if root == "" {
+		root = "sluice"
+	}
+	path := "/" + root + "/" + r.GetNode() + "_job_" + strconv.Itoa(int(r.GetJob())) + "_step_" + wlm.StepID(r.GetStep()).String()
+	cpus := boundCPUs(r)
+	bytes := strconv.FormatUint(r.GetMem()<<20, 10)
+	memory := r.GetConstrainMemory() && r.GetMem() > 0
+	if _, err := os.Stat(cgroupMount + "/cgroup.controllers"); err == nil {
+		g := stepd.Cgroup{Dir: cgroupMount + path, OOM: "memory.events"}
+		if memory {
+			g.Values = append(g.Values, stepd.CgroupValue{File: "memory.max", Value: bytes})
+		}
+		if len(cpus) > 0 {
+			g.Values = append(g.Values, stepd.CgroupValue{File: "cpuset.cpus", Value: wlm.CPUSet(r.GetCpuSet()).String()})
+		}
+		return []stepd.Cgroup{g}
+	}
+	var out []stepd.Cgroup
+	if memory && isDir(cgroupMount+"/memory") {
+		out = append(out, stepd.Cgroup{Dir: cgroupMount + "/memory" + path, OOM: "memory.oom_control",
+			Values: []stepd.CgroupValue{{File: "memory.limit_in_bytes", Value: bytes}}})
+	}
+	return out
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}

@@ -1,0 +1,412 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/sluice-hpc/sluice/sdk/errs"
+	"github.com/sluice-hpc/sluice/sdk/launch"
+	"github.com/sluice-hpc/sluice/sdk/proto/launch/v1"
+	"github.com/sluice-hpc/sluice/sdk/stepd"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+var _ launch.Launcher = (*launcher)(nil)
+
+// launcher starts supervisors and follows them. Everything it knows can be
+// read again from the spool.
+type launcher struct {
+	stepd string // path of slurmstepd
+
+	mu    sync.Mutex // guards all below; not held over system calls that wait
+	steps map[stepKey]*step
+	queue []*launchv1.Happening // not yet told
+	wake  chan struct{}         // holds a token when queue is not empty
+	logs  map[string]*os.File   // by spool
+}
+
+type stepKey struct{ job, step uint32 }
+
+// step is what the launcher keeps of one step until Forget.
+type step struct {
+	key      stepKey
+	node     string
+	dir      string
+	restarts uint32
+	uid      uint32
+	ids      []uint32
+	pids     []uint32
+	pid      int // of the supervisor
+	seen     int // events handled
+	told     []*launchv1.Happening
+	gone     bool
+}
+
+func newLauncher(stepd string) *launcher {
+	return &launcher{stepd: stepd, steps: make(map[stepKey]*step), wake: make(chan struct{}, 1),
+		logs: make(map[string]*os.File)}
+}
+
+func (s *step) socket() string { return s.dir + "/" + stepd.SocketFile }
+
+// Launch starts a supervisor and waits until its tasks run.
+func (l *launcher) Launch(ctx context.Context, r *launchv1.LaunchRequest) (*launchv1.LaunchReply, error) {
+	const op = "launch/exec.Launch"
+	s := &step{key: stepKey{r.GetJob(), r.GetStep()}, node: r.GetNode(), dir: r.GetStepDir(),
+		restarts: r.GetRestarts(), uid: r.GetUid(), ids: r.GetTaskIds()}
+	spec, err := specOf(r)
+	if err != nil {
+		return nil, errs.Newf(op, errs.Invalid, "job %d step %s: %w", r.GetJob(), wlm.StepID(r.GetStep()), err)
+	}
+	if err := l.makeDir(s, r); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.steps[s.key] = s
+	l.mu.Unlock()
+	events, err := l.start(s, spec)
+	if err != nil {
+		l.drop(s)
+		return nil, errs.Newf(op, errs.Internal, "starting %s: %w", l.stepd, err)
+	}
+	started := make(chan struct{})
+	supervisor := s.pid
+	go l.follow(s, events, started)
+	select {
+	case <-started:
+	case <-ctx.Done():
+		// The tasks die with their supervisor.
+		syscall.Kill(supervisor, syscall.SIGKILL)
+		return nil, errs.Newf(op, errs.Deadline, "the step did not start: %w", context.Cause(ctx))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &launchv1.LaunchReply{Pids: s.pids, Socket: s.socket(), Supervisor: uint32(supervisor)}, nil
+}
+
+// makeDir makes the step's directory. The events file in it is what makes a
+// second launch of the same step fail.
+func (l *launcher) makeDir(s *step, r *launchv1.LaunchRequest) error {
+	const op = "launch/exec.Launch"
+	if err := os.Mkdir(s.dir, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return errs.Newf(op, errs.Exhausted, "making the step's directory: %w", err)
+	}
+	f, err := os.OpenFile(s.dir+"/"+stepd.EventsFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return errs.Newf(op, errs.Exists, "job %d step %s was launched before", r.GetJob(), wlm.StepID(r.GetStep()))
+		}
+		return errs.Newf(op, errs.Exhausted, "making the step's events file: %w", err)
+	}
+	f.Close()
+	if len(r.GetScript()) > 0 {
+		if err := writeScript(s.dir+"/"+stepd.ScriptFile, r); err != nil {
+			l.drop(s)
+			return errs.Newf(op, errs.Exhausted, "writing the batch script: %w", err)
+		}
+	}
+	return nil
+}
+
+func writeScript(path string, r *launchv1.LaunchRequest) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o500)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(r.GetScript()); err != nil {
+		return err
+	}
+	if os.Getuid() == 0 {
+		if err := f.Chown(int(r.GetUid()), int(r.GetGid())); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+// start runs the supervisor in a session of its own and hands it the step.
+func (l *launcher) start(s *step, spec *stepd.Spec) (events *os.File, err error) {
+	payload, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer inW.Close()
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		inR.Close()
+		return nil, err
+	}
+	title := "slurmstepd: [" + wlm.JobID(s.key.job).String() + "." + wlm.StepID(s.key.step).String() + "]"
+	p, err := os.StartProcess(l.stepd, []string{title}, &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=2"},
+		Files: []*os.File{inR, outW, l.log(s.dir)}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	inR.Close()
+	outW.Close()
+	if err != nil {
+		outR.Close()
+		return nil, err
+	}
+	s.pid = p.Pid
+	go p.Wait()
+	if _, err := inW.Write(payload); err != nil {
+		outR.Close()
+		return nil, err
+	}
+	return outR, nil
+}
+
+// log is the file that supervisors of one spool write complaints to.
+func (l *launcher) log(dir string) *os.File {
+	spool := filepath.Dir(dir)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.logs[spool]; f != nil {
+		return f
+	}
+	f, err := os.OpenFile(spool+"/slurmstepd.log", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return os.Stderr
+	}
+	l.logs[spool] = f
+	return f
+}
+
+// follow hears a supervisor that this launcher started. started is closed when
+// the tasks run, or never will.
+func (l *launcher) follow(s *step, events io.ReadCloser, started chan struct{}) {
+	defer events.Close()
+	r := bufio.NewReader(events)
+	for i := 0; ; i++ {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		var e stepd.Event
+		if json.Unmarshal(line, &e) != nil {
+			break
+		}
+		l.happened(s, i, &e)
+		if started != nil && (e.Kind == stepd.Started || e.Kind == stepd.Gone) {
+			close(started)
+			started = nil
+		}
+	}
+	l.settle(s)
+	if started != nil {
+		close(started)
+	}
+}
+
+// watchSocket hears a supervisor that an earlier launcher started.
+func (l *launcher) watchSocket(s *step, c *stepd.Conn) {
+	for i := 0; ; i++ {
+		f, err := c.Recv()
+		if err != nil {
+			break
+		}
+		var e stepd.Event
+		if f.Kind != stepd.Happened || json.Unmarshal(f.Data, &e) != nil {
+			break
+		}
+		l.happened(s, i, &e)
+	}
+	c.Close()
+	l.settle(s)
+}
+
+// settle finds the end of a step whose supervisor says nothing more.
+func (l *launcher) settle(s *step) {
+	if l.isGone(s) {
+		return
+	}
+	lock, err := stepd.Lock(s.dir)
+	if errors.Is(err, stepd.ErrLocked) {
+		if c, err := stepd.Dial(s.socket(), stepd.Frame{Kind: stepd.Watch}); err == nil {
+			l.watchSocket(s, c)
+			return
+		}
+		lock, err = waitLock(s.dir)
+	}
+	if err == nil {
+		defer lock.Close()
+	}
+	events, rerr := stepd.ReadEvents(s.dir)
+	for i := range events {
+		l.happened(s, i, &events[i])
+	}
+	if l.isGone(s) {
+		return
+	}
+	e := orphaned(s, errors.Join(err, rerr))
+	if lock != nil {
+		if b, err := json.Marshal(e); err == nil {
+			lock.Write(append(b, '\n'))
+		}
+	}
+	l.happened(s, len(events), e)
+}
+
+func (l *launcher) isGone(s *step) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.gone
+}
+
+// happened turns the i-th event of a step into what the node is told; events
+// that were handled before are skipped.
+func (l *launcher) happened(s *step, i int, e *stepd.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i < s.seen || s.gone {
+		return
+	}
+	s.seen = i + 1
+	h := &launchv1.Happening{Step: &launchv1.StepRef{Job: s.key.job, Step: s.key.step, Node: s.node}, Restarts: s.restarts}
+	switch e.Kind {
+	case stepd.Began:
+		s.pid = e.PID
+		return
+	case stepd.Started:
+		s.pids = e.PIDs
+		return
+	case stepd.Exited:
+		h.Body = &launchv1.Happening_Task{Task: taskExit(e)}
+	case stepd.Gone:
+		s.gone = true
+		h.Body = &launchv1.Happening_Gone{Gone: stepGone(e)}
+	default:
+		return
+	}
+	s.told = append(s.told, h)
+	if l.steps[s.key] != s {
+		return // it was dropped
+	}
+	l.queue = append(l.queue, h)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func taskExit(e *stepd.Event) *launchv1.TaskExit {
+	return &launchv1.TaskExit{TaskId: e.Task, Status: e.Status, Oom: e.OOM, Core: e.Core, Time: e.Time}
+}
+
+func stepGone(e *stepd.Event) *launchv1.StepGone {
+	g := &launchv1.StepGone{Status: e.Status, Oom: e.OOM, Error: e.Error, Time: e.Time, Usage: &launchv1.Usage{}}
+	if e.Usage != nil {
+		g.Usage = usage(e.Usage)
+	}
+	return g
+}
+
+func usage(u *stepd.Usage) *launchv1.Usage {
+	return &launchv1.Usage{UserUsec: u.UserUsec, SysUsec: u.SysUsec, MaxRssKib: u.MaxRSSKiB,
+		ReadBytes: u.Read, WrittenBytes: u.Written}
+}
+
+// Watch tells first what is kept of every step, then what happens.
+func (l *launcher) Watch(ctx context.Context, tell func(*launchv1.Happening) error) error {
+	l.mu.Lock()
+	var batch []*launchv1.Happening
+	for _, s := range l.steps {
+		batch = append(batch, s.told...)
+	}
+	l.queue = nil
+	l.mu.Unlock()
+	for {
+		for _, h := range batch {
+			if err := tell(h); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		}
+		l.mu.Lock()
+		batch, l.queue = l.queue, nil
+		l.mu.Unlock()
+	}
+}
+
+// Signal passes a signal on to the step's supervisor.
+func (l *launcher) Signal(_ context.Context, r *launchv1.SignalRequest) error {
+	const op = "launch/exec.Signal"
+	s, err := l.find(op, r.GetStep())
+	if err != nil {
+		return err
+	}
+	err = stepd.SendSignal(s.socket(), stepd.SignalRequest{Signal: int(r.GetSignal()),
+		Shell: r.GetBatchShellOnly(), Notice: r.GetNotice()})
+	if err != nil && notThere(err) {
+		return errs.Newf(op, errs.NotFound, "job %d step %s has ended", s.key.job, wlm.StepID(s.key.step))
+	}
+	return err
+}
+
+// notThere reports whether a socket has nobody behind it any more.
+func notThere(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE)
+}
+
+// Stats asks the step's supervisor.
+func (l *launcher) Stats(_ context.Context, ref *launchv1.StepRef) (*launchv1.StatsReply, error) {
+	const op = "launch/exec.Stats"
+	s, err := l.find(op, ref)
+	if err != nil {
+		return nil, err
+	}
+	st, err := stepd.AskStats(s.socket())
+	if err != nil {
+		return nil, errs.Newf(op, errs.Unavail, "asking the supervisor: %w", err)
+	}
+	return &launchv1.StatsReply{Usage: usage(&st.Usage), Pids: st.PIDs}, nil
+}
+
+// Forget removes what is kept of an ended step.
+func (l *launcher) Forget(_ context.Context, ref *launchv1.StepRef) error {
+	const op = "launch/exec.Forget"
+	s, err := l.find(op, ref)
+	if err != nil {
+		return nil //nolint:nilerr // it is forgotten
+	}
+	if !l.isGone(s) {
+		return errs.Newf(op, errs.State, "job %d step %s still runs", s.key.job, wlm.StepID(s.key.step))
+	}
+	l.drop(s)
+	return nil
+}
+
+// drop removes a step and its directory.
+func (l *launcher) drop(s *step) {
+	l.mu.Lock()
+	if l.steps[s.key] == s {
+		delete(l.steps, s.key)
+	}
+	l.mu.Unlock()
+	stepd.SendForget(s.socket()) // mostly nobody is there any more
+	os.RemoveAll(s.dir)
+}
+
+func (l *launcher) find(op string, ref *launchv1.StepRef) (*step, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.steps[stepKey{ref.GetJob(), ref.GetStep()}]; s != nil {
+		return s, nil
+	}
+	return nil, errs.Newf(op, errs.NotFound, "job %d step %s is not on this node", ref.GetJob(), wlm.StepID(ref.GetStep()))
+}
