@@ -1,0 +1,402 @@
+package place
+
+import (
+	"cmp"
+	"slices"
+)
+
+// share is a node's part of a job: how many tasks it takes.
+type share struct {
+	node  int32
+	fit   int // most tasks
+	tasks int // given
+}
+
+// run is a stretch of neighbouring slots, from lo up to hi.
+type run struct{ lo, hi int32 }
+
+// enoughRuns is how many runs that would do are compared for the best fit.
+const enoughRuns = 32
+
+// picker chooses nodes for one need: the required ones, then by weight, and
+// within a weight from the shortest run of neighbours that is long enough,
+// else from the longest runs.
+type picker struct {
+	t   *table
+	out []share
+
+	n     *need
+	nodes bitmap
+	fitOf func(node int32) int
+	cores []int32 // free, by node; for LLN
+	sum   int     // tasks that out holds
+	pre   int     // nodes of out that were taken before any run was looked at
+	runs  []run
+}
+
+// run looks for nodes among the slots in nodes and leaves them in k.out. Slots
+// whose node does not fit are cleared from nodes.
+func (k *picker) run(n *need, nodes bitmap, fitOf func(int32) int, cores []int32) bool {
+	k.n, k.nodes, k.fitOf, k.cores = n, nodes, fitOf, cores
+	if n.prefer != nil {
+		k.nodes = intersect(nodes, n.prefer)
+		if k.anyChoice() {
+			return true
+		}
+		k.nodes = nodes
+	}
+	return k.anyChoice()
+}
+
+func intersect(a, b bitmap) bitmap {
+	c := slices.Clone(a)
+	c.and(b)
+	return c
+}
+
+// anyChoice tries each alternative of [a|b].
+func (k *picker) anyChoice() bool {
+	if len(k.n.choices) == 0 {
+		return k.anySize()
+	}
+	all := k.nodes
+	defer func() { k.nodes = all }()
+	for _, c := range k.n.choices {
+		k.nodes = intersect(all, c)
+		if k.anySize() {
+			return true
+		}
+	}
+	return false
+}
+
+// anySize tries each allowed number of nodes.
+func (k *picker) anySize() bool {
+	if len(k.n.sizes) == 0 {
+		return k.attempt(k.n.min, k.n.target, k.n.max)
+	}
+	for _, size := range k.n.sizes {
+		if k.attempt(size, size, size) {
+			return true
+		}
+	}
+	return false
+}
+
+// limits of an attempt: nodes at least, wanted, and at most.
+type limits struct{ min, target, max int }
+
+func (k *picker) attempt(least, target, most int) bool {
+	l := limits{least, target, most}
+	k.out, k.sum, k.pre = k.out[:0], 0, 0
+	if len(k.n.required) == 0 && k.nodes.count() < least {
+		return false
+	}
+	if !k.takeRequired(l) {
+		return false
+	}
+	k.pre = len(k.out)
+	switch {
+	case k.enough(l):
+		return true
+	case k.n.class.Contiguous:
+		return k.contiguous(l)
+	case k.n.lln:
+		return k.leastLoaded(l)
+	case target == 1 && len(k.out) == 0 && k.single():
+		return true
+	}
+	for g := 0; g+1 < len(k.t.groups); g++ {
+		if k.oneRun(l, k.t.groups[g], k.t.groups[g+1]) || k.longestRuns(l) {
+			return true
+		}
+	}
+	return k.acceptable(l) || k.widest(l)
+}
+
+func (k *picker) takeRequired(l limits) bool {
+	for _, node := range k.n.required {
+		f := k.fitAt(k.t.slot[node])
+		if f == 0 || len(k.out) == l.max {
+			return false
+		}
+		k.add(node, f)
+	}
+	for _, want := range k.n.counts {
+		have := 0
+		for _, s := range k.out {
+			if want.slots.has(k.t.slot[s.node]) {
+				have++
+			}
+		}
+		for s := k.nodes.next(0); s >= 0 && have < want.count && len(k.out) < l.max; s = k.nodes.next(s + 1) {
+			if !want.slots.has(s) || k.has(k.t.order[s]) {
+				continue
+			}
+			if f := k.fitAt(s); f > 0 {
+				k.add(k.t.order[s], f)
+				have++
+			}
+		}
+		if have < want.count {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *picker) add(node int32, fit int) {
+	k.out = append(k.out, share{node: node, fit: fit})
+	k.sum += fit
+}
+
+// has reports whether node was taken.
+func (k *picker) has(node int32) bool {
+	return slices.ContainsFunc(k.out, func(s share) bool { return s.node == node })
+}
+
+// isPre reports whether a node of a run was taken beforehand.
+func (k *picker) isPre(node int32) bool {
+	return k.pre > 0 && slices.ContainsFunc(k.out[:k.pre], func(s share) bool { return s.node == node })
+}
+
+// fitAt is the fit of a slot's node; a slot that does not fit is cleared.
+func (k *picker) fitAt(s int32) int {
+	if !k.nodes.has(s) {
+		return 0
+	}
+	f := k.fitOf(k.t.order[s])
+	if f == 0 {
+		k.nodes.clear(s)
+	}
+	return f
+}
+
+// enough reports whether k.out is all that is wanted.
+func (k *picker) enough(l limits) bool { return len(k.out) >= l.target && k.sum >= k.n.tasks }
+
+// acceptable reports whether k.out will do when there is nothing more.
+func (k *picker) acceptable(l limits) bool { return len(k.out) >= l.min && k.sum >= k.n.tasks }
+
+// single takes the first node when it is good for the whole job.
+func (k *picker) single() bool {
+	for s := k.nodes.next(0); s >= 0; s = k.nodes.next(s + 1) {
+		if f := k.fitAt(s); f > 0 {
+			if f < k.n.tasks {
+				return false
+			}
+			k.add(k.t.order[s], f)
+			return true
+		}
+	}
+	return false
+}
+
+// oneRun looks among the slots from lo up to hi for the shortest run that
+// completes k.out, and takes its first nodes. Runs that are too short are left
+// in k.runs.
+func (k *picker) oneRun(l limits, lo, hi int32) bool {
+	fixed, fixedSum := len(k.out), k.sum
+	least := max(l.target-fixed, 1)
+	if k.n.bestFit > 0 {
+		least = max(least, ceil(max(k.n.tasks-k.sum, 0), k.n.bestFit))
+	}
+	best, found := run{}, 0
+	k.runs = k.runs[:0]
+	for s := k.nodes.next(lo); s >= 0 && s < hi && found < enoughRuns; {
+		end := k.nodes.runEnd(s, hi, k.t.breaks)
+		if int(end-s) < least {
+			k.runs = append(k.runs, run{s, end})
+			s = k.nodes.next(end)
+			continue
+		}
+		at, done := k.walk(l, s, end)
+		k.out, k.sum = k.out[:fixed], fixedSum
+		if !done {
+			if at > s {
+				k.runs = append(k.runs, run{s, at})
+			}
+			s = k.nodes.next(max(at, s+1))
+			continue
+		}
+		if found++; found == 1 || end-s < best.hi-best.lo {
+			best = run{s, end}
+		}
+		s = k.nodes.next(end)
+	}
+	if found == 0 {
+		return false
+	}
+	_, done := k.walk(l, best.lo, best.hi)
+	return done
+}
+
+// walk adds nodes from lo on until k.out is enough, a node does not fit, or
+// there are too many; it returns where it stopped.
+func (k *picker) walk(l limits, lo, hi int32) (at int32, enough bool) {
+	for s := lo; s < hi; s++ {
+		node := k.t.order[s]
+		if k.isPre(node) {
+			continue
+		}
+		if len(k.out) == l.max {
+			return hi, false
+		}
+		f := k.fitAt(s)
+		if f == 0 {
+			return s, false
+		}
+		k.add(node, f)
+		if k.enough(l) {
+			return s + 1, true
+		}
+	}
+	return hi, false
+}
+
+// longestRuns adds nodes from k.runs, the longest first.
+func (k *picker) longestRuns(l limits) bool {
+	slices.SortStableFunc(k.runs, func(a, b run) int { return cmp.Compare(b.hi-b.lo, a.hi-a.lo) })
+	for _, r := range k.runs {
+		for lo := r.lo; lo < r.hi; {
+			at, enough := k.walk(l, lo, r.hi)
+			if enough {
+				return true
+			}
+			if lo = at + 1; len(k.out) == l.max {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// widest is the last resort when the number of nodes is bounded: those that
+// hold most tasks.
+func (k *picker) widest(l limits) bool {
+	if k.n.tasks == 0 || l.max >= k.nodes.count() {
+		return false
+	}
+	return k.byKey(l, func(s share) int { return s.fit })
+}
+
+// leastLoaded takes the nodes with most free CPUs.
+func (k *picker) leastLoaded(l limits) bool {
+	return k.byKey(l, func(s share) int { return int(k.cores[s.node] * k.t.geo[s.node].threads) }) || k.widest(l)
+}
+
+// byKey takes nodes with the largest key first, in slot order among equals.
+func (k *picker) byKey(l limits, key func(share) int) bool {
+	k.out, k.sum = k.out[:0], 0
+	if !k.takeRequired(l) {
+		return false
+	}
+	k.pre = len(k.out)
+	var all []share
+	for s := k.nodes.next(0); s >= 0; s = k.nodes.next(s + 1) {
+		node := k.t.order[s]
+		if k.isPre(node) {
+			continue
+		}
+		if f := k.fitAt(s); f > 0 {
+			all = append(all, share{node: node, fit: f})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b share) int { return cmp.Compare(key(b), key(a)) })
+	for _, s := range all {
+		if k.enough(l) || len(k.out) == l.max {
+			break
+		}
+		k.add(s.node, s.fit)
+	}
+	return k.acceptable(l)
+}
+
+// contiguous takes nodes without a gap in their indexes, around the required
+// ones if there are any, from the shortest run that is long enough.
+func (k *picker) contiguous(l limits) bool {
+	required := slices.Clone(k.out)
+	best := []share(nil)
+	bestLen := 0
+	var in []share
+	flush := func() {
+		if got := window(in, required, k.n.tasks, l); got != nil && (best == nil || len(in) < bestLen) {
+			best, bestLen = got, len(in)
+		}
+		in = in[:0]
+	}
+	for node := range int32(len(k.t.nodes)) {
+		f := k.fitAt(k.t.slot[node])
+		if f == 0 {
+			flush()
+			continue
+		}
+		in = append(in, share{node: node, fit: f})
+	}
+	flush()
+	k.out = append(k.out[:0], best...)
+	return best != nil
+}
+
+// window finds, in a run without gaps, the first stretch that holds the
+// required nodes and is enough; nil if there is none.
+func window(in, required []share, tasks int, l limits) []share {
+	var best []share
+	for lo := range in {
+		sum, left := 0, len(required)
+		for hi := lo; hi < len(in) && hi-lo < l.max; hi++ {
+			sum += in[hi].fit
+			if slices.ContainsFunc(required, func(r share) bool { return r.node == in[hi].node }) {
+				left--
+			}
+			if size := hi - lo + 1; left == 0 && sum >= tasks && size >= l.min {
+				if best == nil || len(best) < l.target && size > len(best) {
+					best = slices.Clone(in[lo : hi+1])
+				}
+				if size >= l.target {
+					return best
+				}
+			}
+		}
+	}
+	return best
+}
+
+// shares orders k.out by node and gives each its tasks: blocks that fill one
+// node after the other while every later node keeps its least, or evenly with
+// --spread-job.
+func (k *picker) shares(n *need) []share {
+	slices.SortFunc(k.out, func(a, b share) int { return cmp.Compare(a.node, b.node) })
+	if n.tasks == 0 {
+		for i := range k.out {
+			k.out[i].tasks = n.perNode
+		}
+		return k.out
+	}
+	left := n.tasks
+	for i := range k.out {
+		k.out[i].tasks = 1
+		left--
+	}
+	if n.class.Spread {
+		for left > 0 {
+			before := left
+			for i := range k.out {
+				if left > 0 && k.out[i].tasks < k.out[i].fit {
+					k.out[i].tasks++
+					left--
+				}
+			}
+			if left == before {
+				break
+			}
+		}
+		return k.out
+	}
+	for i := range k.out {
+		more := min(left, k.out[i].fit-1)
+		k.out[i].tasks += more
+		left -= more
+	}
+	return k.out
+}
