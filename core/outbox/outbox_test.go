@@ -278,16 +278,3 @@ func TestNothingIsLost(t *testing.T) {
 		})
 	})
 }
-
-func TestRecorded(t *testing.T) {
-	not := []eventv1.Kind{eventv1.Kind_NONE, eventv1.Kind_JOB_SIGNALED, eventv1.Kind_JOB_PURGED, eventv1.Kind_JOB_RANKED,
-		eventv1.Kind_JOB_CLEANED, eventv1.Kind_NODE_CHANGED, eventv1.Kind_NODE_REGISTERED, eventv1.Kind_NODE_REMOVED,
-		eventv1.Kind_PARTITION_CHANGED, eventv1.Kind_PARTITION_REMOVED, eventv1.Kind_BLOB_STORED,
-		eventv1.Kind_RECORDS_ACKED, eventv1.Kind_KEY_REMEMBERED, eventv1.Kind_CONFIGURED, eventv1.Kind_EPOCH}
-	for number := range eventv1.Kind_name {
-		kind := eventv1.Kind(number)
-		if got := Recorded(kind); got == slices.Contains(not, kind) {
-			t.Errorf("Recorded(%v) = %v", kind, got)
-		}
-	}
-}

@@ -46,8 +46,9 @@ type Store interface {
 	// the run's task or none; the record of waiting tasks is meant by each of them.
 	// A reference with a step limits steps to those named, and the run must have
 	// one. Nodes: one of them was allocated. CPUs and nodes count what was
-	// allocated. The flags that pass in seconds (COMPLETING, CONFIGURING, ...) are
-	// not kept, and neither is an array's record once no task of it waits.
+	// allocated; a run that waits holds nothing, whatever of an earlier run its
+	// record still lists. The flags that pass in seconds (COMPLETING, CONFIGURING,
+	// ...) are not kept, and neither is an array's record once no task of it waits.
 	//
 	// The window is [start, end], both included, as in sacct(1):
 	//   - Without states, the run became eligible by end and was not over

@@ -186,6 +186,9 @@ func testRequeue(t *testing.T, store acctstore.Store) {
 	want(t, store, all, "1:NODE_FAIL 1:REQUEUED 1:PENDING",
 		"each run must have a row: the first lost its node, the second was requeued by request, the third waits")
 	rows := ask(t, store, all)
+	if n := len(rows); n > 0 && (rows[n-1].Job.Alloc != nil || rows[n-1].Job.AllocTres != "") {
+		t.Errorf("a run that waits must not show what the run before it held: %v", rows[n-1].Job)
+	}
 	if len(rows) == 3 && (rows[1].Job.End != epoch+12 || rows[0].Job.End != epoch+10) {
 		t.Errorf("a requeued run must end when it was requeued, at %d and %d: ends are %d and %d",
 			epoch+10, epoch+12, rows[0].Job.End, rows[1].Job.End)

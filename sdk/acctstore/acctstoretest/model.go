@@ -92,6 +92,9 @@ func (m *model) run(j *wlmv1.Job) *modelRun {
 	if !r.over {
 		r.job.Flags &^= uint32(wlm.FlagRequeued)
 	}
+	if j.State == uint32(wlm.Pending) {
+		r.job.Alloc, r.job.AllocTres, r.job.BatchHost, r.job.Cleaning = nil, "", "", nil
+	}
 	return r
 }
 
@@ -199,7 +202,7 @@ func (r *modelRun) inWindow(q *acctstorev1.Query) bool {
 			}
 			return held(eligible, r.end())
 		case state == wlm.Running:
-			return j.Alloc != nil && held(j.Start, r.end())
+			return (j.Alloc != nil && j.Start != 0) && held(j.Start, r.end())
 		case state == wlm.Suspended:
 			return slices.ContainsFunc(r.stopped, func(s [2]int64) bool { return held(s[0], min(s[1], r.end())) })
 		default:

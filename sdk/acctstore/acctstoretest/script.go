@@ -49,7 +49,7 @@ func (s *script) submit(second int64, id uint32, change func(j *wlmv1.Job)) *wlm
 // start starts a job with some CPUs on each of its nodes.
 func (s *script) start(second int64, j *wlmv1.Job, cpus int, nodes ...string) {
 	j.State, j.Start, j.End = uint32(wlm.Running), epoch+second, epoch+second+3600
-	j.Flags = uint32(wlm.FlagConfiguring)
+	j.Flags, j.Cleaning = uint32(wlm.FlagConfiguring), nil
 	j.Alloc = &wlmv1.Alloc{NodeList: strings.Join(nodes, ",")}
 	for _, n := range nodes {
 		j.Alloc.Nodes = append(j.Alloc.Nodes, &wlmv1.NodeAlloc{Node: n, Cpus: wlm.FullCPUSet(cpus)})
@@ -79,7 +79,8 @@ func (s *script) requeue(second int64, j *wlmv1.Job, state wlm.JobState) {
 		before.End = epoch + second
 	}
 	j.State, j.Flags = uint32(wlm.Pending), uint32(wlm.FlagRequeued|wlm.FlagCompleting)
-	j.Submit, j.Eligible, j.Start, j.End, j.Alloc = epoch+second, epoch+second, 0, 0, nil
+	j.Submit, j.Eligible, j.Start, j.End = epoch+second, epoch+second, 0, 0
+	j.Cleaning, j.AllocTres, j.BatchHost = []string{"n1"}, "cpu=1", "n1" // and Alloc: until the nodes are clean
 	j.Restarts++
 	s.add(eventv1.Kind_JOB_REQUEUED, second, &eventv1.Event{Job: j, Previous: before})
 }
