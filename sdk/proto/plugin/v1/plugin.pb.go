@@ -587,12 +587,12 @@ func (x *OptionValue) GetOrigin() string {
 	return ""
 }
 
-// Credit lets a streaming call send that many more reply frames; each call
+// Credit lets a streaming call send that many more items; each call
 // begins with 16.
 type Credit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Frames        uint32                 `protobuf:"varint,2,opt,name=frames,proto3" json:"frames,omitempty"`
+	Items         uint32                 `protobuf:"varint,2,opt,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,9 +634,9 @@ func (x *Credit) GetId() uint64 {
 	return 0
 }
 
-func (x *Credit) GetFrames() uint32 {
+func (x *Credit) GetItems() uint32 {
 	if x != nil {
-		return x.Frames
+		return x.Items
 	}
 	return 0
 }
@@ -1467,10 +1467,10 @@ const file_sdk_proto_plugin_v1_plugin_proto_rawDesc = "" +
 	"\vOptionValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06origin\x18\x03 \x01(\tR\x06origin\"0\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\".\n" +
 	"\x06Credit\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06frames\x18\x02 \x01(\rR\x06frames\"!\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05items\x18\x02 \x01(\rR\x05items\"!\n" +
 	"\x05State\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\"\x91\x01\n" +
 	"\x04Call\x12\x0e\n" +

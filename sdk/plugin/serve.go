@@ -1,0 +1,133 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/sluice-hpc/sluice/sdk/plugin/session"
+	"github.com/sluice-hpc/sluice/sdk/proto/plugin/v1"
+	"google.golang.org/grpc"
+)
+
+// handshake tells plugins that a host started them, not a curious user.
+var handshake = goplugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: "SLUICE_PLUGIN", MagicCookieValue: "session-v1"}
+
+const (
+	lifelineFD = 3
+	maxMessage = 4 << 20 // a frame is 512 KiB at most
+
+	statusUsage = 1 // not started by a host
+	statusPanic = 2
+	lastWords   = 500 * time.Millisecond // from a panic's reply to the exit
+)
+
+// Serve makes the program a plugin. It does not return: the process ends when
+// the host ends it, or with status 1 and a text for people when it was started
+// by hand.
+func Serve(p Plugin) {
+	if os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
+		usage(p.manifest())
+		os.Exit(statusUsage)
+	}
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	s := &server{plugin: p, logger: newLogger()}
+	if err := s.watchLifeline(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(statusUsage)
+	}
+	slog.SetDefault(slog.New(s.logger))
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig: handshake,
+		Plugins:         goplugin.PluginSet{pluginSetName: &grpcPlugin{server: s}},
+		Logger:          hclog.NewNullLogger(),
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage))...)
+		},
+	})
+	os.Exit(int(s.status.Load()))
+}
+
+func usage(m *pluginv1.ManifestReply) {
+	for _, k := range m.GetServed() {
+		fmt.Fprintf(os.Stderr, "This is %s/%s %s, a plugin of Sluice. %s\n", k.GetKind(), m.GetName(), m.GetVersion(), m.GetDoc())
+	}
+	for _, o := range m.GetOptions() {
+		fmt.Fprintf(os.Stderr, "  %s (%s, default %q): %s %s\n", o.GetName(), o.GetType(), o.GetDefault(), o.GetDoc(), o.GetAllowed())
+	}
+	fmt.Fprintln(os.Stderr, "A daemon starts it: name it in slurm.conf. To check it: sluice plugin test FILE.")
+}
+
+// server is the plugin's service.
+type server struct {
+	pluginv1.UnimplementedPluginServer
+	plugin Plugin
+	logger *logger
+	opened atomic.Bool
+	status atomic.Int32 // to exit with
+}
+
+// watchLifeline ends the process when the host has ended. It refuses to go on
+// without a lifeline, since then nothing would.
+func (s *server) watchLifeline() error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(lifelineFD, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFIFO {
+		return fmt.Errorf("descriptor %d is not the host's lifeline pipe", lifelineFD)
+	}
+	syscall.CloseOnExec(lifelineFD)
+	f := os.NewFile(lifelineFD, "lifeline")
+	go func() {
+		_, _ = io.Copy(io.Discard, f) // until the host's end is closed
+		os.Exit(int(s.status.Load()))
+	}()
+	return nil
+}
+
+// Manifest is the service's.
+func (s *server) Manifest(context.Context, *pluginv1.ManifestRequest) (*pluginv1.ManifestReply, error) {
+	return s.plugin.manifest(), nil
+}
+
+// Session is the service's. A process serves one session.
+func (s *server) Session(stream grpc.BidiStreamingServer[pluginv1.HostFrame, pluginv1.PluginFrame]) error {
+	if s.opened.Swap(true) {
+		return fmt.Errorf("this plugin process has served its session")
+	}
+	err := session.Serve(stream.Context(), stream, session.Author{Open: s.plugin.open, Logs: s.logger.sendTo})
+	if err != nil {
+		// The reply is on its way when the stream ends; the host then closes
+		// the lifeline, and if it does not, the process ends all the same.
+		s.status.Store(statusPanic)
+		time.AfterFunc(lastWords, func() { os.Exit(statusPanic) })
+	}
+	return err
+}
+
+const pluginSetName = "plugin"
+
+// grpcPlugin is the service as go-plugin wants it, for both sides.
+type grpcPlugin struct {
+	goplugin.NetRPCUnsupportedPlugin
+	server *server
+}
+
+var _ goplugin.GRPCPlugin = (*grpcPlugin)(nil)
+
+// GRPCServer registers the service.
+func (g *grpcPlugin) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
+	pluginv1.RegisterPluginServer(s, g.server)
+	return nil
+}
+
+// GRPCClient returns a pluginv1.PluginClient.
+func (g *grpcPlugin) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return pluginv1.NewPluginClient(conn), nil
+}
