@@ -24,6 +24,7 @@ type Job struct {
 	Outlook  *wlm.Outlook
 	NodeList string   // of the allocation
 	Now      wlm.Time // the controller's clock
+	Expand   bool     // for commands that show file patterns as given unless asked to expand them
 }
 
 // Of turns an answer of the controller into a Job.
@@ -335,4 +336,16 @@ func ZeroOne(b bool) string {
 		return "1"
 	}
 	return "0"
+}
+
+// TresPerTask is what each task holds, the CPUs of -c included.
+func (j *Job) TresPerTask() string {
+	if j.Spec.CPUsPerTask <= 1 || strings.HasPrefix(j.Spec.TresPerTask, "cpu") {
+		return j.Spec.TresPerTask
+	}
+	cpus := "cpu=" + u(j.Spec.CPUsPerTask)
+	if j.Spec.TresPerTask == "" {
+		return cpus
+	}
+	return cpus + "," + j.Spec.TresPerTask
 }

@@ -227,6 +227,16 @@ func (w *Writer) Float(key string, v float64) {
 	w.endScalar()
 }
 
+// Null writes that there is no value.
+func (w *Writer) Null(key string) {
+	w.entry(key)
+	if w.form == YAML {
+		w.buf = append(w.buf, "!!null "...)
+	}
+	w.buf = append(w.buf, "null"...)
+	w.endScalar()
+}
+
 // Bool writes true or false.
 func (w *Writer) Bool(key string, v bool) {
 	w.entry(key)

@@ -970,6 +970,7 @@ type StepsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Steps         []*v1.Step             `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
 	Jobs          []*JobInfo             `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"` // the jobs the steps belong to, without specs
+	Now           int64                  `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1016,6 +1017,13 @@ func (x *StepsReply) GetJobs() []*JobInfo {
 		return x.Jobs
 	}
 	return nil
+}
+
+func (x *StepsReply) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
 }
 
 type NodesRequest struct {
@@ -3176,11 +3184,12 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x04jobs\x18\x01 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\x12\x10\n" +
 	"\x03now\x18\x02 \x01(\x03R\x03now\"@\n" +
 	"\fStepsRequest\x120\n" +
-	"\x06filter\x18\x01 \x01(\v2\x18.sluice.ctl.v1.JobFilterR\x06filter\"c\n" +
+	"\x06filter\x18\x01 \x01(\v2\x18.sluice.ctl.v1.JobFilterR\x06filter\"u\n" +
 	"\n" +
 	"StepsReply\x12)\n" +
 	"\x05steps\x18\x01 \x03(\v2\x13.sluice.wlm.v1.StepR\x05steps\x12*\n" +
-	"\x04jobs\x18\x02 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\"$\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\x12\x10\n" +
+	"\x03now\x18\x03 \x01(\x03R\x03now\"$\n" +
 	"\fNodesRequest\x12\x14\n" +
 	"\x05nodes\x18\x01 \x01(\tR\x05nodes\"\xdb\x01\n" +
 	"\bNodeInfo\x12'\n" +

@@ -1,0 +1,9 @@
+// Command squeue shows the jobs and steps in the queue.
+package main
+
+import (
+	"github.com/sluice-hpc/sluice/tools/internal/command"
+	"github.com/sluice-hpc/sluice/tools/internal/squeue"
+)
+
+func main() { command.Main(squeue.New()) }
