@@ -1,0 +1,158 @@
+package request
+
+import (
+	"os"
+	"strings"
+
+	"github.com/sluice-hpc/sluice/sdk/errs"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// verify checks options against each other and fills in what follows from
+// them.
+func (r *Request) verify() error {
+	s := &r.Spec
+	if r.Quiet && r.Verbose > 0 {
+		return &Mistake{Exit: exitMistake, Lines: []string{"don't specify both --verbose (-v) and --quiet (-Q)"}}
+	}
+	if err := r.oneMemory(); err != nil {
+		return err
+	}
+	if err := r.arbitrary(); err != nil {
+		return err
+	}
+	if r.given["nodes"] != Nowhere && s.MinNodes == 0 {
+		return errs.Coded("request", errs.InvalidNodeCount)
+	}
+	r.taskCount()
+	r.later("requeue", "no-requeue", func() { s.Requeue = wlm.No }, func() { s.Requeue = wlm.Yes })
+	r.later("exclusive", "oversubscribe", func() { s.Share = wlm.ShareAllow }, nil)
+	if s.TimeMin != 0 && s.TimeMin != wlm.Unlimited && s.TimeLimit != 0 && s.TimeMin > s.TimeLimit {
+		return &Mistake{Exit: exitMistake, Fatal: true, Lines: []string{"--time-min exceeds --time"}}
+	}
+	if s.Deadline != 0 && s.Begin > s.Deadline {
+		return &Mistake{Exit: exitMistake, Fatal: true, Lines: []string{"Incompatible begin and deadline time specification"}}
+	}
+	r.Warnings = append(r.Warnings, r.noEffect()...)
+	return nil
+}
+
+// oneMemory lets the strongest source say how memory is asked for.
+func (r *Request) oneMemory() error {
+	names := []string{"mem", "mem-per-cpu", "mem-per-gpu"}
+	best, which := Nowhere, ""
+	for _, n := range names {
+		switch g := r.given[n]; {
+		case g == Nowhere || g < best:
+		case g == best:
+			if g == FromEnv && r.Command == Srun {
+				continue // both come from the job
+			}
+			return &Mistake{Exit: exitMistake, Fatal: true,
+				Lines: []string{"--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive."}}
+		default:
+			best, which = g, n
+		}
+	}
+	s := &r.Spec
+	if which != "mem" {
+		s.MemPerNode, s.MemAll = 0, false
+	}
+	if which != "mem-per-cpu" {
+		s.MemPerCPU = 0
+	}
+	if which != "mem-per-gpu" {
+		s.MemPerGPU = 0
+	}
+	return nil
+}
+
+// later decides between two options that contradict: the stronger source.
+func (r *Request) later(a, b string, ifB, ifA func()) {
+	switch x, y := r.given[a], r.given[b]; {
+	case x == Nowhere || y == Nowhere:
+	case y > x:
+		ifB()
+	case x > y && ifA != nil:
+		ifA()
+	}
+}
+
+// arbitrary takes the node of each task from SLURM_HOSTFILE.
+func (r *Request) arbitrary() error {
+	file, ok := r.env("SLURM_HOSTFILE")
+	if !ok || !strings.HasPrefix(r.Spec.Distribution, "arbitrary") || r.given["nodelist"] == FromCommand {
+		return nil
+	}
+	list, err := readNodes(file)
+	if err != nil {
+		return mistakef(exitMistake, "Could not open file %s given in SLURM_HOSTFILE: %s", file, errText(err))
+	}
+	r.Spec.ReqNodes = list
+	if r.given["ntasks"] < FromCommand {
+		r.Spec.NTasks = uint32(strings.Count(list, ",") + 1)
+		r.given["ntasks"] = FromEnv
+	}
+	return nil
+}
+
+// taskCount makes the numbers of tasks and nodes agree.
+func (r *Request) taskCount() {
+	s := &r.Spec
+	tasks, nodes := r.given["ntasks"], r.given["nodes"]
+	perNode := r.given["ntasks-per-node"]
+	if tasks == Nowhere && perNode > FromEnv && nodes != Nowhere && r.Command != Srun {
+		s.NTasks = s.TasksPerNode * s.MinNodes
+	}
+	if r.Command == Srun && nodes == FromCommand && tasks == FromEnv && perNode < FromCommand {
+		// A step on other nodes than the job has one task each, or as many as
+		// the job has if that is more.
+		s.NTasks = max(s.NTasks, s.MinNodes)
+	}
+	if s.NTasks != 0 && tasks != Nowhere && nodes != Nowhere && s.NTasks < s.MinNodes {
+		r.warnf("can't run %d processes on %d nodes, setting nnodes to %d", s.NTasks, s.MinNodes, s.NTasks)
+		s.MinNodes = s.NTasks
+		s.MaxNodes = min(s.MaxNodes, s.NTasks)
+		s.NodeSizes = ""
+	}
+}
+
+func (r *Request) warnf(format string, args ...any) {
+	r.Warnings = append(r.Warnings, mistakef(0, format, args...).Lines[0])
+}
+
+// noEffect lists what was asked for that this release accepts but does not do.
+func (r *Request) noEffect() []string {
+	var out []string
+	for _, o := range []string{"bcast", "x11", "clusters", "resv-ports", "container-id"} {
+		if r.given[o] == FromCommand {
+			out = append(out, "--"+o+" is accepted but has no effect in this release")
+		}
+	}
+	return out
+}
+
+// Identify fills in who submits from where.
+func (r *Request) Identify(userName string, argv0 string, args []string) {
+	s := &r.Spec
+	if r.given["uid"] == Nowhere {
+		s.User, s.UserName = wlm.UID(os.Getuid()), userName
+	}
+	if r.given["gid"] == Nowhere && r.given["uid"] == Nowhere {
+		s.Group = wlm.GID(os.Getgid())
+	}
+	s.SubmitLine = strings.Join(append([]string{argv0}, args...), " ")
+	s.AllocNode = Hostname()
+	if r.Command == Sbatch {
+		s.AllocSID = uint32(sessionID())
+	} else {
+		s.AllocSID = uint32(os.Getpid())
+	}
+}
+
+// Hostname is the short name of this host.
+func Hostname() string {
+	h, _ := os.Hostname()
+	h, _, _ = strings.Cut(h, ".")
+	return h
+}
