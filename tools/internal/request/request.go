@@ -202,10 +202,7 @@ func sameDir(a, b string) bool {
 // script, whose directives are applied first. It is not called when the user
 // asks for help or the version.
 func Parse(c Command, ctx Context, script func(*Request) ([]byte, error)) (*Request, error) {
-	r := &Request{Command: c, env: ctx.Env, now: ctx.Now, cwd: ctx.Cwd, given: map[string]Source{}, raw: map[string]string{}}
-	r.Spec.CoreSpec, r.Spec.Priority = wlm.Unset, wlm.Unset
-	r.Step.Relative, r.Step.Wait = wlm.Unset, wlm.Unset
-	r.Spec.WorkDir = ctx.Cwd
+	r := fresh(c, ctx)
 	r.Spec.Kind = map[Command]wlm.JobKind{Sbatch: wlm.KindBatch, Salloc: wlm.KindAlloc, Srun: wlm.KindRun}[c]
 	given, operands, err := getopt.Parse(ctx.Args, table(c), true)
 	if err != nil {
@@ -228,10 +225,17 @@ func Parse(c Command, ctx Context, script func(*Request) ([]byte, error)) (*Requ
 		case "wrap": // decides what the script is
 			r.Batch.Wrap = g.Value
 			r.given["wrap"] = FromCommand
+		case "chdir": // where a script's name is looked up
+			r.Spec.WorkDir = r.abs(g.Value)
 		}
 	}
 	if r.Help || r.Usage || r.Version {
 		return r, nil
+	}
+	// What the command line says is checked before a script is read: with a
+	// mistake in it, the script may be taken from where it is not.
+	if err := r.scratch().apply(given, FromCommand); err != nil {
+		return nil, err
 	}
 	if script != nil {
 		text, err := script(r)
@@ -249,6 +253,20 @@ func Parse(c Command, ctx Context, script func(*Request) ([]byte, error)) (*Requ
 		return nil, err
 	}
 	return r, r.verify()
+}
+
+// fresh is a request for nothing in particular.
+func fresh(c Command, ctx Context) *Request {
+	r := &Request{Command: c, env: ctx.Env, now: ctx.Now, cwd: ctx.Cwd, given: map[string]Source{}, raw: map[string]string{}}
+	r.Spec.CoreSpec, r.Spec.Priority = wlm.Unset, wlm.Unset
+	r.Step.Relative, r.Step.Wait = wlm.Unset, wlm.Unset
+	r.Spec.WorkDir = ctx.Cwd
+	return r
+}
+
+// scratch is a request in the same context that is only tried.
+func (r *Request) scratch() *Request {
+	return fresh(r.Command, Context{Env: r.env, Now: r.now, Cwd: r.cwd})
 }
 
 // noHetJob refuses components, which a lone ":" separates.

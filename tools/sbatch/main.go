@@ -1,0 +1,26 @@
+// Command sbatch submits a batch script. Package tools/internal/sbatch is the
+// command; this is its process.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sluice-hpc/sluice/tools/internal/sbatch"
+	"github.com/sluice-hpc/sluice/tools/internal/submit"
+)
+
+func main() {
+	p, err := submit.OfOS()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sbatch: fatal: getcwd failed:", err)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := sbatch.Main(ctx, p)
+	stop()
+	os.Exit(code)
+}
