@@ -1,0 +1,5 @@
+package main
+
+import "github.com/sluice-hpc/sluice/sdk/plugin"
+
+func main() { plugin.ServePrioritizer(new(Basic)) }

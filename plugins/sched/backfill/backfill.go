@@ -1,0 +1,129 @@
+// Command backfill is the plugin sched/backfill: jobs are tried in the order
+// of their priority, one that cannot start gets its earliest start reserved,
+// and those behind it may start if that delays no reservation.
+//
+// With mode easy (the default) the first blocked jobs of each partition hold a
+// reservation, one unless the option reservations says otherwise; with mode
+// conservative every blocked job holds one.
+//
+// Of SchedulerParameters it reads
+//
+//	bf_max_job_test            jobs that a pass tries
+//	default_queue_depth        the same; the larger of the two counts
+//	bf_max_job_user            jobs of one user that a pass tries
+//	bf_max_job_part            jobs of one partition that a pass tries
+//	bf_job_part_count_reserve  reservations of a partition
+//	bf_min_prio_reserve        priority below which nothing is reserved
+//	bf_min_age_reserve         seconds of waiting below which nothing is reserved
+//
+// and tries all jobs when no depth is set.
+package main
+
+import (
+	"context"
+
+	"github.com/sluice-hpc/sluice/plugins/sched/internal/params"
+	"github.com/sluice-hpc/sluice/sdk/mirror"
+	"github.com/sluice-hpc/sluice/sdk/sched"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// Backfill plans with reservations. Use it from one goroutine.
+type Backfill struct {
+	Conservative bool
+	Reservations int // of a partition in mode easy; 0: one
+	Depth        int // jobs tried in a pass; 0: all
+
+	last int // entries of the pass before, to size the next
+}
+
+var _ sched.Scheduler = (*Backfill)(nil)
+
+// rules are the options and SchedulerParameters of one pass.
+type rules struct {
+	depth, perUser, perPart int
+	minPriority             uint32
+	minAge                  wlm.Time
+}
+
+// Plan implements [sched.Scheduler].
+func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error) {
+	p := params.Parse(v.Setting("SchedulerParameters"))
+	r := rules{
+		depth:       max(p.Positive("bf_max_job_test", 0), p.Positive("default_queue_depth", 0)),
+		perUser:     p.Positive("bf_max_job_user", 0),
+		perPart:     p.Positive("bf_max_job_part", 0),
+		minPriority: uint32(p.Positive("bf_min_prio_reserve", 0)),
+		minAge:      wlm.Time(p.Positive("bf_min_age_reserve", 0)),
+	}
+	if r.depth == 0 {
+		r.depth = b.Depth
+	}
+	a := sched.Agenda{Reservations: b.reservations(p)}
+	room := b.last + b.last/8
+	if r.depth > 0 {
+		room = min(room, r.depth)
+	}
+	a.Entries = make([]sched.Entry, 0, room)
+	counts := newCounts(r, len(v.Partitions))
+	for job := range v.PendingByPriority() {
+		if r.depth > 0 && len(a.Entries) == r.depth {
+			break
+		}
+		if counts.take(job) {
+			a.Add(job.ID, r.whenBlocked(job, v.Now))
+		}
+		const checkEvery = 1024
+		if len(a.Entries)%checkEvery == 0 && ctx.Err() != nil {
+			break
+		}
+	}
+	b.last = len(a.Entries)
+	return a, nil
+}
+
+// reservations is the bound of a partition; 0 is none.
+func (b *Backfill) reservations(p params.Map) int {
+	if b.Conservative {
+		return 0
+	}
+	return p.Positive("bf_job_part_count_reserve", max(b.Reservations, 1))
+}
+
+func (r *rules) whenBlocked(job *mirror.Job, now wlm.Time) sched.WhenBlocked {
+	if job.Priority < r.minPriority || r.minAge > 0 && now-job.Eligible < r.minAge {
+		return sched.Skip
+	}
+	return sched.Reserve
+}
+
+// counts holds how many jobs of a user or partition were taken.
+type counts struct {
+	rules rules
+	users map[wlm.UID]int
+	parts []int
+}
+
+func newCounts(r rules, parts int) counts {
+	return counts{rules: r, users: map[wlm.UID]int{}, parts: make([]int, parts)}
+}
+
+// take reports whether the job is within the limits, and counts it.
+func (c *counts) take(job *mirror.Job) bool {
+	part := -1
+	if c.rules.perPart > 0 && job.Class != nil && len(job.Class.Partitions) > 0 {
+		if p := job.Class.Partitions[0]; p >= 0 && p < len(c.parts) {
+			part = p
+		}
+	}
+	if part >= 0 && c.parts[part] >= c.rules.perPart || c.rules.perUser > 0 && c.users[job.User] >= c.rules.perUser {
+		return false
+	}
+	if part >= 0 {
+		c.parts[part]++
+	}
+	if c.rules.perUser > 0 {
+		c.users[job.User]++
+	}
+	return true
+}
