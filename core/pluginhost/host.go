@@ -1,0 +1,190 @@
+// Package pluginhost finds, verifies, starts, watches and restarts plugins. It
+// names no kind: what a kind's calls mean is known to the kind's package and to
+// whoever makes them.
+//
+// # Parties
+//
+// A daemon has one [Host]. [Host.Start] gives a [Plugin] for each plugin that
+// the configuration names; it stays the same value while processes come and
+// go beneath it. A Plugin is a wirecall.Caller, so that typed clients are made
+// from it: sched.NewClient(p).
+//
+// # Feeding state
+//
+// Kinds that read the mirror are fed by one goroutine, the pass:
+//
+//	epoch := p.Epoch()
+//	if epoch != fed {              // a new process, or one that lost a frame
+//		frames = encoder.Snapshot(...)
+//	} else {
+//		frames = the frames of Encoder.Change
+//	}
+//	if err := p.PushState(epoch, frames); err == nil {
+//		fed = epoch
+//	}
+//	agenda, err := client.Plan(ctx, encoder.Rev(), now)
+//
+// The epoch changes whenever the plugin needs a snapshot; Spec.NeedSnapshot is
+// then called, so that a pass can follow at once. Calls that find the plugin at
+// another rev fail with errs.State; the next round heals it.
+//
+// # Failure
+//
+// A plugin whose process ends, whose session breaks, that does not answer the
+// health check, or whose calls overran three times in a row is started again,
+// with growing pauses. After five restarts in a minute the fallback takes over
+// where there is one, which the log and [Host.Warnings] tell. Meanwhile calls
+// fail with errs.Unavail, or wait where Spec.Wait says so.
+//
+// When the host ends, so do its plugins, kill -9 included: each watches a pipe
+// that only the host holds. Sockets are in a directory per host that is locked
+// while the host lives; [New] removes those of hosts that were killed.
+package pluginhost
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+)
+
+// Config is what all plugins of a daemon share.
+type Config struct {
+	PluginDir []string // searched in order
+	RunDir    string   // the daemon's own; sockets are in a directory below it
+	Cluster   string
+	HostName  string // for Info: slurmctld, or a node's name
+	Log       *slog.Logger
+	AutoMTLS  bool // encrypt the sockets as well; 30 ms more for each start
+}
+
+// Spec is one plugin that a daemon wants.
+type Spec struct {
+	Kind      string
+	Name      string
+	Path      string   // of the program; empty: found in PluginDir
+	Contracts []uint32 // versions of the kind's contract that the daemon speaks; empty: any
+	// Options must all be known to the plugin. Shared ones, as those of
+	// SchedulerParameters, are handed to it if it knows them.
+	Options []Option
+	Shared  []Option
+	User    *syscall.Credential // to run as; used only when the daemon is root
+	// Timeout bounds each Call, but no Stream; 0: 30 s.
+	Timeout time.Duration
+	// Fallback is the plugin of the same kind that takes over; empty: none.
+	Fallback string
+	// Wait makes calls wait for a plugin that is being started again, as long
+	// as their time allows, instead of failing.
+	Wait bool
+	// NeedSnapshot is called, in a goroutine of its own, when Epoch changed.
+	NeedSnapshot func()
+}
+
+// Option is a value of the configuration.
+type Option struct{ Name, Value, Origin string } // origin: file:line
+
+const defaultTimeout = 30 * time.Second
+
+// Host has a daemon's plugins.
+type Host struct {
+	cfg Config
+	log *slog.Logger
+	run *runDir
+
+	mu      sync.Mutex
+	plugins []*Plugin
+}
+
+// New returns a host without plugins. It makes the directory for sockets and
+// removes those that killed hosts left.
+func New(cfg Config) (*Host, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	run, err := openRunDir(cfg.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{cfg: cfg, log: cfg.Log, run: run}, nil
+}
+
+// Start finds, checks and starts a plugin and waits until it serves. A name
+// that PluginDir does not have, options that the plugin does not know and a
+// program that does not start are errors; what happens later is not.
+func (h *Host) Start(ctx context.Context, spec Spec) (*Plugin, error) {
+	if spec.Timeout == 0 {
+		spec.Timeout = defaultTimeout
+	}
+	p := newPlugin(h, spec)
+	inst, err := p.launch(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	p.install(inst)
+	go p.watch(inst)
+	h.mu.Lock()
+	h.plugins = append(h.plugins, p)
+	h.mu.Unlock()
+	return p, nil
+}
+
+// Plugin returns the first plugin of a kind, or nil.
+func (h *Host) Plugin(kind string) *Plugin {
+	for _, p := range h.Plugins() {
+		if p.Kind() == kind {
+			return p
+		}
+	}
+	return nil
+}
+
+// Plugins returns the plugins in the order they were started.
+func (h *Host) Plugins() []*Plugin {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.plugins)
+}
+
+// Info tells about every plugin.
+func (h *Host) Info() []*ctlv1.PluginInfo {
+	var list []*ctlv1.PluginInfo
+	for _, p := range h.Plugins() {
+		list = append(list, p.Info())
+	}
+	return list
+}
+
+// Warnings has a line for each plugin that an administrator should look at.
+func (h *Host) Warnings() []string {
+	var list []string
+	for _, p := range h.Plugins() {
+		if w := p.warning(); w != "" {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// Close drains and ends all plugins. Calls that run have until ctx ends, two
+// seconds at most. The host cannot be used afterwards.
+func (h *Host) Close(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, p := range h.Plugins() {
+		all.Go(func() { p.Close(ctx) })
+	}
+	all.Wait()
+	h.run.close()
+}
+
+func (h *Host) forget(p *Plugin) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.plugins = slices.DeleteFunc(h.plugins, func(x *Plugin) bool { return x == p })
+}
+
+func title(kind, name string) string { return fmt.Sprintf("%s/%s", kind, name) }

@@ -1,0 +1,220 @@
+package pluginhost
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-hpc/sluice/sdk/errs"
+)
+
+// watch owns the processes of the plugin: it replaces one that went bad, until
+// Close. After Start it is the only goroutine that installs.
+func (p *Plugin) watch(inst *instance) {
+	defer close(p.done)
+	defer p.ending.Wait()
+	for inst != nil {
+		why, next := p.untilBad(inst)
+		switch {
+		case next != nil:
+			p.takeOver(next)
+			old := inst
+			p.ending.Go(func() { p.end(old) })
+			inst = next.inst
+		case why == "":
+			p.withdraw(stateDraining, "")
+			p.end(inst)
+			return
+		default:
+			p.withdraw(stateRestarting, why)
+			p.log.Error("plugin went bad", "serving", title(inst.spec.Kind, inst.spec.Name), "pid", inst.proc.PID(), "why", why)
+			inst.proc.Stop()
+			inst = p.again(inst)
+		}
+	}
+	p.withdraw(stateDraining, "")
+}
+
+const statusWait = 50 * time.Millisecond // for the exit status that explains a broken session
+
+// untilBad waits until the instance must go, and tells why, or until another
+// one is to take over. No reason and no other instance mean Close.
+func (p *Plugin) untilBad(inst *instance) (why string, next *swap) {
+	health := time.NewTicker(healthInterval)
+	defer health.Stop()
+	pinged := make(chan error, 1)
+	pinging := false
+	for {
+		select {
+		case <-p.ctx.Done():
+			return "", nil
+		case s := <-p.swaps:
+			return "", &s
+		case <-inst.proc.Exited():
+			return "the process ended: " + inst.proc.State(), nil
+		case <-inst.sess.Done():
+			select {
+			case <-inst.proc.Exited():
+				return "the process ended: " + inst.proc.State(), nil
+			case <-time.After(statusWait):
+				return fmt.Sprintf("the session ended: %v", inst.sess.Err()), nil
+			}
+		case why := <-inst.bad:
+			return why, nil
+		case <-health.C:
+			if !pinging {
+				pinging = true
+				go func() {
+					ctx, cancel := context.WithTimeout(p.ctx, healthTimeout)
+					defer cancel()
+					pinged <- inst.sess.Ping(ctx)
+				}()
+			}
+		case err := <-pinged:
+			pinging = false
+			if err != nil && p.ctx.Err() == nil {
+				return fmt.Sprintf("it does not answer the health check: %v", err), nil
+			}
+		}
+	}
+}
+
+// again starts the plugin anew, or its fallback, until one serves; nil after
+// Close.
+func (p *Plugin) again(old *instance) *instance {
+	spec := old.spec
+	if time.Since(old.since) > giveUpWindow {
+		p.streak = 0
+	}
+	for {
+		pause, giveUp := p.countRestart()
+		if giveUp {
+			if f, ok := p.fallback(); ok {
+				spec, pause = f, 0
+			}
+		}
+		select {
+		case <-p.ctx.Done():
+			return nil
+		case s := <-p.swaps:
+			p.takeOver(&s)
+			return s.inst
+		case <-time.After(pause):
+		}
+		inst, err := p.launch(p.ctx, spec)
+		if err == nil {
+			p.install(inst)
+			return inst
+		}
+		if p.ctx.Err() != nil {
+			return nil
+		}
+		p.withdraw(stateRestarting, err.Error())
+		p.log.Error("plugin does not start", "serving", title(spec.Kind, spec.Name), "error", err)
+	}
+}
+
+// countRestart notes a restart and says how long to wait before it, and
+// whether there were so many that the fallback should take over.
+func (p *Plugin) countRestart() (pause time.Duration, giveUp bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.restarts = slices.DeleteFunc(p.restarts, func(t time.Time) bool { return now.Sub(t) > giveUpWindow })
+	giveUp = len(p.restarts) >= giveUpRestarts
+	p.restarts = append(p.restarts, now)
+	p.restarted++
+	p.streak++
+	if p.streak > 1 {
+		pause = min(firstPause<<min(p.streak-2, 20), longestPause)
+	}
+	return pause, giveUp
+}
+
+// fallback is what to start in place of the plugin, once.
+func (p *Plugin) fallback() (Spec, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.onward {
+		return Spec{}, false
+	}
+	if p.spec.Fallback == "" || p.spec.Fallback == p.spec.Name {
+		p.log.Error("plugin ended too often and has no fallback: trying on", "restarts", giveUpRestarts, "within", giveUpWindow, "last", p.lastError)
+		return Spec{}, false
+	}
+	p.onward, p.streak, p.restarts = true, 0, nil
+	f := p.spec
+	f.Name, f.Path, f.Options = p.spec.Fallback, "", nil
+	f.Shared = slices.Concat(p.spec.Shared, p.spec.Options)
+	p.log.Error("plugin ended too often: the fallback takes over until the plugin is reloaded", "fallback", title(f.Kind, f.Name),
+		"restarts", giveUpRestarts, "within", giveUpWindow, "last", p.lastError)
+	return f, true
+}
+
+// takeOver lets another instance serve, with a clean record.
+func (p *Plugin) takeOver(s *swap) {
+	p.mu.Lock()
+	p.spec, p.onward, p.streak, p.restarts, p.lastError = s.inst.spec, false, 0, nil, ""
+	p.mu.Unlock()
+	p.install(s.inst)
+	close(s.done)
+}
+
+// Replace starts another program, or the same with other options, beside the
+// one that serves, and lets it take over between two calls. On an error
+// everything stays as it was. The kind must stay; Spec.NeedSnapshot does.
+func (p *Plugin) Replace(ctx context.Context, spec Spec) error {
+	const op = "pluginhost.Replace"
+	if spec.Kind != p.kind {
+		return errs.Newf(op, errs.Invalid, "%s cannot replace a plugin of the kind %s", title(spec.Kind, spec.Name), p.kind)
+	}
+	if spec.Timeout == 0 {
+		spec.Timeout = defaultTimeout
+	}
+	inst, err := p.launch(ctx, spec)
+	if err != nil {
+		return err
+	}
+	s := swap{inst: inst, done: make(chan struct{})}
+	select {
+	case p.swaps <- s:
+		<-s.done
+		return nil
+	case <-p.ctx.Done():
+		err = errs.Newf(op, errs.Unavail, "%s is being closed", title(p.kind, p.Name()))
+	case <-ctx.Done():
+		err = errs.Newf(op, errs.Deadline, "%w", ctx.Err())
+	}
+	inst.proc.Stop()
+	return err
+}
+
+// Close drains the plugin and ends its process. Calls that run have until ctx
+// ends, two seconds at most.
+func (p *Plugin) Close(ctx context.Context) {
+	p.mu.Lock()
+	if p.closing == nil {
+		p.closing = ctx
+	}
+	p.mu.Unlock()
+	p.cancel()
+	<-p.done
+	p.host.forget(p)
+}
+
+// end drains an instance that serves no new calls, then stops it.
+func (p *Plugin) end(inst *instance) {
+	p.mu.Lock()
+	ctx := p.closing
+	p.mu.Unlock()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	if err := inst.sess.Drain(ctx); err != nil {
+		p.log.Warn("plugin was stopped in the middle of calls", "pid", inst.proc.PID(), "error", err)
+	}
+	inst.proc.Stop()
+}
