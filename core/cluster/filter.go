@@ -61,6 +61,16 @@ func newMatcher(f *ctlv1.JobFilter) (*matcher, error) {
 	return m, nil
 }
 
+// Matcher returns the test that Find makes of each job when a filter has no
+// references, for readers that walk the jobs themselves.
+func Matcher(f *ctlv1.JobFilter) (func(*wlm.Job) bool, error) {
+	m, err := newMatcher(f)
+	if err != nil {
+		return nil, err
+	}
+	return func(j *wlm.Job) bool { return m.matches(j, false) }, nil
+}
+
 func set(list []string) map[string]bool {
 	if len(list) == 0 {
 		return nil
