@@ -66,9 +66,9 @@ type pass struct {
 
 	timeline
 
-	pick    picker
-	uses    []mirror.NodeUse // arena
-	words   []uint64         // arena
+	pick  picker
+	uses  []mirror.NodeUse // arena
+	words []uint64         // arena
 }
 
 func newPass(ctx context.Context, t *table, v mirror.View, spans []span) *pass {

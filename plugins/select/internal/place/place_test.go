@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/sched"
 	"github.com/sluice-hpc/sluice/sdk/selector"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
+	"pgregory.net/rapid"
 )
 
 const testNow = 1_000_000
@@ -79,7 +80,7 @@ func (c *cluster) view() mirror.View {
 }
 
 // place answers an agenda of all pending jobs in order.
-func (c *cluster) place(t testing.TB, when sched.WhenBlocked, reservations int) selector.Result {
+func (c *cluster) place(t rapid.TB, when sched.WhenBlocked, reservations int) selector.Result {
 	t.Helper()
 	a := sched.Agenda{Reservations: reservations}
 	for _, j := range c.jobs {

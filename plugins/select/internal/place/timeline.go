@@ -388,6 +388,7 @@ func (p *pass) claim(tr *try, user wlm.UID, start int64) []wlm.NodeIndex {
 		nodes = append(nodes, wlm.NodeIndex(sh.node))
 	}
 	p.claims++
+	p.owns = p.owns || tr.need.exclusive // from now on, shapes are told apart by user
 	for _, n := range nodes {
 		p.reopen(int32(n))
 	}
