@@ -1875,6 +1875,7 @@ type UpdateJobReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Results       []*SignalResult        `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	Matched       uint32                 `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
+	Messages      []string               `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"` // lines for the user, from job_submit plugins
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1921,6 +1922,13 @@ func (x *UpdateJobReply) GetMatched() uint32 {
 		return x.Matched
 	}
 	return 0
+}
+
+func (x *UpdateJobReply) GetMessages() []string {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
 }
 
 type UpdateNodeRequest struct {
@@ -3268,10 +3276,11 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x06RESUME\x10\a\x12\a\n" +
 	"\x03TOP\x10\b\x12\n" +
 	"\n" +
-	"\x06NOTIFY\x10\t\"a\n" +
+	"\x06NOTIFY\x10\t\"}\n" +
 	"\x0eUpdateJobReply\x125\n" +
 	"\aresults\x18\x01 \x03(\v2\x1b.sluice.ctl.v1.SignalResultR\aresults\x12\x18\n" +
-	"\amatched\x18\x02 \x01(\rR\amatched\"\x9e\x01\n" +
+	"\amatched\x18\x02 \x01(\rR\amatched\x12\x1a\n" +
+	"\bmessages\x18\x03 \x03(\tR\bmessages\"\x9e\x01\n" +
 	"\x11UpdateNodeRequest\x12\x14\n" +
 	"\x05nodes\x18\x01 \x01(\tR\x05nodes\x12;\n" +
 	"\x03set\x18\x02 \x03(\v2).sluice.ctl.v1.UpdateNodeRequest.SetEntryR\x03set\x1a6\n" +
