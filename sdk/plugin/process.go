@@ -176,7 +176,7 @@ func (r *processRunner) prepare(env []string, dir string) error {
 	}
 	r.cmd = &exec.Cmd{
 		Path: r.cfg.Path, Args: []string{r.cfg.Path}, Dir: "/",
-		Env:         append(env, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/", "TMPDIR="+dir),
+		Env:         append(env, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/"),
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: r.cfg.User},
 	}
 	return nil

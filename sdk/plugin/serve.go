@@ -38,7 +38,7 @@ func Serve(p Plugin) {
 		usage(p.manifest())
 		os.Exit(statusUsage)
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	ignoreSignals()
 	s := &server{plugin: p, logger: newLogger()}
 	if err := s.watchLifeline(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -54,6 +54,17 @@ func Serve(p Plugin) {
 		},
 	})
 	os.Exit(int(s.status.Load()))
+}
+
+// ignoreSignals takes them instead of ignoring them, since what is ignored
+// would be ignored by the programs that the plugin starts, too.
+func ignoreSignals() {
+	taken := make(chan os.Signal, 1)
+	signal.Notify(taken, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	go func() {
+		for range taken {
+		}
+	}()
 }
 
 func usage(m *pluginv1.ManifestReply) {
