@@ -509,6 +509,17 @@ func (m *Manager) choose(i, want int, overlap bool) wlm.CPUSet {
 	return out
 }
 
+// Deal is how many of a step's tasks each node gets, by default, when it has
+// room for so many.
+func Deal(tasks int, rooms []int) []int {
+	ids, _ := deal(tasks, rooms, "block")
+	out := make([]int, len(ids))
+	for i := range ids {
+		out[i] = len(ids[i])
+	}
+	return out
+}
+
 // deal gives each node its tasks' global ids. How many a node gets is found by
 // going round the nodes as long as they have room; the distribution only says
 // which. It returns the distribution's word for the environment.

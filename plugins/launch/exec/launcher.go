@@ -65,12 +65,22 @@ func (l *launcher) Launch(ctx context.Context, r *launchv1.LaunchRequest) (*laun
 	if err != nil {
 		return nil, errs.Newf(op, errs.Invalid, "job %d step %s: %w", r.GetJob(), wlm.StepID(r.GetStep()), err)
 	}
+	// Taken before its directory exists, so that Recover leaves that alone.
+	l.mu.Lock()
+	taken := l.steps[s.key] != nil
+	if !taken {
+		l.steps[s.key] = s
+	}
+	l.mu.Unlock()
+	if taken {
+		return nil, launchedBefore(op, r)
+	}
 	if err := l.makeDir(s, r); err != nil {
+		l.mu.Lock()
+		delete(l.steps, s.key)
+		l.mu.Unlock()
 		return nil, err
 	}
-	l.mu.Lock()
-	l.steps[s.key] = s
-	l.mu.Unlock()
 	events, err := l.start(s, spec)
 	if err != nil {
 		l.drop(s)
@@ -101,18 +111,22 @@ func (l *launcher) makeDir(s *step, r *launchv1.LaunchRequest) error {
 	f, err := os.OpenFile(s.dir+"/"+stepd.EventsFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		if errors.Is(err, os.ErrExist) {
-			return errs.Newf(op, errs.Exists, "job %d step %s was launched before", r.GetJob(), wlm.StepID(r.GetStep()))
+			return launchedBefore(op, r)
 		}
 		return errs.Newf(op, errs.Exhausted, "making the step's events file: %w", err)
 	}
 	f.Close()
 	if len(r.GetScript()) > 0 {
 		if err := writeScript(s.dir+"/"+stepd.ScriptFile, r); err != nil {
-			l.drop(s)
+			os.RemoveAll(s.dir)
 			return errs.Newf(op, errs.Exhausted, "writing the batch script: %w", err)
 		}
 	}
 	return nil
+}
+
+func launchedBefore(op string, r *launchv1.LaunchRequest) error {
+	return errs.Newf(op, errs.Exists, "job %d step %s was launched before", r.GetJob(), wlm.StepID(r.GetStep()))
 }
 
 func writeScript(path string, r *launchv1.LaunchRequest) error {
