@@ -90,3 +90,19 @@ func BenchmarkSerialOnEmpty(b *testing.B) {
 func BenchmarkNearlyFull(b *testing.B) { benchPlace(b, benchCluster(0.98, true), sched.Reserve, 1) }
 func BenchmarkHalf(b *testing.B)       { benchPlace(b, benchCluster(0.5, true), sched.Reserve, 1) }
 func BenchmarkStop(b *testing.B)       { benchPlace(b, benchCluster(0.5, true), sched.Stop, 0) }
+
+// BenchmarkConservative is 500 jobs deep, as deep as Slurm's default.
+func BenchmarkConservative(b *testing.B) {
+	c := benchCluster(1, true)
+	v := c.view()
+	a := sched.Agenda{}
+	for j := range v.PendingByPriority() {
+		if a.Add(j.ID, sched.Reserve); len(a.Entries) == 500 {
+			break
+		}
+	}
+	e := Cores()
+	for b.Loop() {
+		_, _ = e.Place(context.Background(), v, selector.Request{Agenda: a})
+	}
+}

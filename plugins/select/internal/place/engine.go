@@ -100,6 +100,7 @@ type round struct {
 	blocked      []wlm.JobID // by partition: the first job that waits for resources
 	stopped      []wlm.JobID // by partition: the job behind which nothing may start
 	reservations []int       // by partition
+	waits        []*try      // scratch of block
 }
 
 // shapeKey tells shapes apart; user counts only where nodes are for one user.

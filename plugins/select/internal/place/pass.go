@@ -223,6 +223,7 @@ type try struct {
 	need     *need
 	shape    *shape
 	nodes    bitmap // slots that may still serve; nil: not tried yet
+	short    bitmap // slots in runs of neighbours that are not enough
 	failed   bool
 	free     int // nodes that could serve when it failed
 	state    possibility
@@ -310,7 +311,14 @@ func (p *pass) choose(tr *try) bool {
 	n := tr.need
 	b := p.candidates(tr)
 	fit := func(i int32) int { return p.fitNow(tr, i) }
+	if n.simple() {
+		if tr.short == nil {
+			tr.short = newBitmap(len(p.t.nodes))
+		}
+		p.pick.short = tr.short
+	}
 	ok := p.pick.run(n, b, fit, p.cores)
+	p.pick.short = nil
 	if !ok {
 		tr.failed = true
 		tr.free = p.countFree(b, fit)

@@ -16,7 +16,7 @@ type share struct {
 type run struct{ lo, hi int32 }
 
 // enoughRuns is how many runs that would do are compared for the best fit.
-const enoughRuns = 32
+const enoughRuns = 8
 
 // picker chooses nodes for one need: the required ones, then by weight, and
 // within a weight from the shortest run of neighbours that is long enough,
@@ -31,7 +31,17 @@ type picker struct {
 	cores []int32 // free, by node; for LLN
 	sum   int     // tasks that out holds
 	pre   int     // nodes of out that were taken before any run was looked at
-	runs  []run
+	short bitmap  // slots in runs that were not enough; nil: not kept
+
+	fresh        bitmap // scratch, as what follows
+	runs, runsTo []run
+	all, allTo   []share
+}
+
+// simple reports whether all attempts of a need look at the same nodes for the
+// same number of them, so that what one finds out holds for the next.
+func (n *need) simple() bool {
+	return len(n.sizes) == 0 && len(n.choices) == 0 && len(n.counts) == 0 && len(n.required) == 0 && n.prefer == nil
 }
 
 // run looks for nodes among the slots in nodes and leaves them in k.out. Slots
@@ -107,7 +117,8 @@ func (k *picker) attempt(least, target, most int) bool {
 		return true
 	}
 	for g := 0; g+1 < len(k.t.groups); g++ {
-		if k.oneRun(l, k.t.groups[g], k.t.groups[g+1]) || k.longestRuns(l) {
+		lo, hi := k.t.groups[g], k.t.groups[g+1]
+		if k.oneRun(l, lo, hi) || k.longestRuns(l, lo, hi) {
 			return true
 		}
 	}
@@ -193,36 +204,40 @@ func (k *picker) single() bool {
 }
 
 // oneRun looks among the slots from lo up to hi for the shortest run that
-// completes k.out, and takes its first nodes. Runs that are too short are left
-// in k.runs.
+// completes k.out, and takes its first nodes. Runs that are not enough are
+// noted in k.short and passed over from then on.
 func (k *picker) oneRun(l limits, lo, hi int32) bool {
 	fixed, fixedSum := len(k.out), k.sum
 	least := max(l.target-fixed, 1)
 	if k.n.bestFit > 0 {
 		least = max(least, ceil(max(k.n.tasks-k.sum, 0), k.n.bestFit))
 	}
+	fresh := append(k.fresh[:0], k.nodes...)
+	k.fresh = fresh
+	if k.short != nil {
+		fresh.andNot(k.short)
+	}
 	best, found := run{}, 0
-	k.runs = k.runs[:0]
-	for s := k.nodes.next(lo); s >= 0 && s < hi && found < enoughRuns; {
-		end := k.nodes.runEnd(s, hi, k.t.breaks)
-		if int(end-s) < least {
-			k.runs = append(k.runs, run{s, end})
-			s = k.nodes.next(end)
-			continue
+	for s := fresh.next(lo); s >= 0 && s < hi && found < enoughRuns; {
+		end := fresh.runEnd(s, hi, k.t.breaks)
+		at, done := end, false
+		if int(end-s) >= least {
+			at, done = k.walk(l, s, end)
+			k.out, k.sum = k.out[:fixed], fixedSum
 		}
-		at, done := k.walk(l, s, end)
-		k.out, k.sum = k.out[:fixed], fixedSum
-		if !done {
-			if at > s {
-				k.runs = append(k.runs, run{s, at})
+		if done {
+			if found++; found == 1 || end-s < best.hi-best.lo {
+				best = run{s, end}
 			}
-			s = k.nodes.next(max(at, s+1))
+			s = fresh.next(end)
 			continue
 		}
-		if found++; found == 1 || end-s < best.hi-best.lo {
-			best = run{s, end}
+		if k.short != nil {
+			for i := s; i < at; i++ {
+				k.short.set(i)
+			}
 		}
-		s = k.nodes.next(end)
+		s = fresh.next(max(at, s+1))
 	}
 	if found == 0 {
 		return false
@@ -254,9 +269,16 @@ func (k *picker) walk(l limits, lo, hi int32) (at int32, enough bool) {
 	return hi, false
 }
 
-// longestRuns adds nodes from k.runs, the longest first.
-func (k *picker) longestRuns(l limits) bool {
-	slices.SortStableFunc(k.runs, func(a, b run) int { return cmp.Compare(b.hi-b.lo, a.hi-a.lo) })
+// longestRuns adds nodes from the runs among the slots from lo up to hi, the
+// longest run first.
+func (k *picker) longestRuns(l limits, lo, hi int32) bool {
+	k.runs = k.runs[:0]
+	for s := k.nodes.next(lo); s >= 0 && s < hi; {
+		end := k.nodes.runEnd(s, hi, k.t.breaks)
+		k.runs = append(k.runs, run{s, end})
+		s = k.nodes.next(end)
+	}
+	k.runs, k.runsTo = sortDown(k.runs, k.runsTo, func(r *run) int { return int(r.hi - r.lo) })
 	for _, r := range k.runs {
 		for lo := r.lo; lo < r.hi; {
 			at, enough := k.walk(l, lo, r.hi)
@@ -277,39 +299,67 @@ func (k *picker) widest(l limits) bool {
 	if k.n.tasks == 0 || l.max >= k.nodes.count() {
 		return false
 	}
-	return k.byKey(l, func(s share) int { return s.fit })
+	return k.byKey(l, func(_ int32, fit int) int { return fit })
 }
 
 // leastLoaded takes the nodes with most free CPUs.
 func (k *picker) leastLoaded(l limits) bool {
-	return k.byKey(l, func(s share) int { return int(k.cores[s.node] * k.t.geo[s.node].threads) }) || k.widest(l)
+	return k.byKey(l, func(node int32, _ int) int { return int(k.cores[node] * k.t.geo[node].threads) }) || k.widest(l)
 }
 
 // byKey takes nodes with the largest key first, in slot order among equals.
-func (k *picker) byKey(l limits, key func(share) int) bool {
+func (k *picker) byKey(l limits, key func(node int32, fit int) int) bool {
 	k.out, k.sum = k.out[:0], 0
 	if !k.takeRequired(l) {
 		return false
 	}
 	k.pre = len(k.out)
-	var all []share
+	k.all = k.all[:0]
+	widest := 0
 	for s := k.nodes.next(0); s >= 0; s = k.nodes.next(s + 1) {
 		node := k.t.order[s]
 		if k.isPre(node) {
 			continue
 		}
 		if f := k.fitAt(s); f > 0 {
-			all = append(all, share{node: node, fit: f})
+			k.all = append(k.all, share{node: node, fit: f, tasks: key(node, f)})
+			widest = max(widest, f)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b share) int { return cmp.Compare(key(b), key(a)) })
-	for _, s := range all {
+	if k.sum+min(l.max-k.pre, len(k.all))*min(widest, unbounded) < k.n.tasks {
+		return false
+	}
+	k.all, k.allTo = sortDown(k.all, k.allTo, func(s *share) int { return s.tasks })
+	for _, s := range k.all {
 		if k.enough(l) || len(k.out) == l.max {
 			break
 		}
 		k.add(s.node, s.fit)
 	}
 	return k.acceptable(l)
+}
+
+// sortKeys is one more than the largest key that sortDown tells apart: more
+// nodes in a row, or CPUs on a node, than matter for which come first.
+const sortKeys = 4096
+
+// sortDown sorts by a key, the largest first, equal ones in the order given. It
+// returns the sorted slice and in, as room for the next time.
+func sortDown[T any](in, room []T, key func(*T) int) (sorted, spare []T) {
+	var starts [sortKeys + 1]int32
+	for i := range in {
+		starts[sortKeys-min(max(key(&in[i]), 0), sortKeys-1)]++
+	}
+	for i := 1; i <= sortKeys; i++ {
+		starts[i] += starts[i-1]
+	}
+	room = slices.Grow(room[:0], len(in))[:len(in)]
+	for i := range in {
+		at := sortKeys - min(max(key(&in[i]), 0), sortKeys-1)
+		room[starts[at-1]] = in[i]
+		starts[at-1]++
+	}
+	return room, in
 }
 
 // contiguous takes nodes without a gap in their indexes, around the required

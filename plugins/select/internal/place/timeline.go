@@ -314,6 +314,7 @@ func (p *pass) plan(tr *try, from int64) (start int64, ok bool) {
 	}
 	count, sum := 0, 0
 	least := max(n.min, len(n.required))
+	room := newHistogram(n)
 	for len(p.queue) > 0 {
 		at := p.queue[0].at
 		for len(p.queue) > 0 && p.queue[0].at == at {
@@ -322,14 +323,16 @@ func (p *pass) plan(tr *try, from int64) (start int64, ok bool) {
 			if active.has(s) {
 				active.clear(s)
 				count, sum = count-1, sum-int(p.fits[i])
+				room.add(int(p.fits[i]), -1)
 			}
 			if fit := p.refit(tr, i, at); fit > 0 {
 				active.set(s)
 				p.fits[i] = int32(min(fit, unbounded))
 				count, sum = count+1, sum+int(p.fits[i])
+				room.add(int(p.fits[i]), 1)
 			}
 		}
-		if count < least || sum < n.tasks {
+		if count < least || sum < n.tasks || !room.enough(n) {
 			continue
 		}
 		if p.pick.run(n, slices.Clone(active), func(i int32) int { return int(p.fits[i]) }, p.cores) {
@@ -340,6 +343,41 @@ func (p *pass) plan(tr *try, from int64) (start int64, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// histogram counts nodes by how many of a job's tasks they hold.
+type histogram []int
+
+// newHistogram is nil for a need of which any nodes will do, if there are
+// enough of them.
+func newHistogram(n *need) histogram {
+	if n.tasks == 0 || n.max >= n.tasks {
+		return nil
+	}
+	return make(histogram, min(n.tasks, max(n.bestFit, 1))+1)
+}
+
+func (h histogram) add(fit, sign int) {
+	if h != nil {
+		h[min(fit, len(h)-1)] += sign
+	}
+}
+
+// enough reports whether the best of the nodes, as many as are allowed, hold
+// all tasks.
+func (h histogram) enough(n *need) bool {
+	if h == nil {
+		return true
+	}
+	left, room := n.max, 0
+	for fit := len(h) - 1; fit > 0 && left > 0; fit-- {
+		take := min(h[fit], left)
+		left, room = left-take, room+take*fit
+		if room >= n.tasks {
+			return true
+		}
+	}
+	return false
 }
 
 // refit is node i's fit at a moment, and queues the next moment at which to

@@ -2,6 +2,7 @@ package place
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 			amountOf(sh.req.class, c.ID), c.Name, max(p.counters[i], 0), c.Capacity)})
 		return
 	}
-	var waits []*try // for resources that running jobs will give back
+	waits := q.waits[:0] // for resources that running jobs will give back
 	var behind wlm.JobID
 	for i := range sh.tries {
 		tr := &sh.tries[i]
@@ -39,11 +40,16 @@ func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 			waits = append(waits, tr)
 		}
 	}
+	q.waits = waits
 	switch {
 	case len(waits) > 0:
 		q.wait(j, sh, en, waits)
 	case behind != 0:
-		q.shared(sh, j, selector.Verdict{Reason: wlm.WaitPriority, Text: fmt.Sprintf("behind job %d", behind)})
+		v := selector.Verdict{Reason: wlm.WaitPriority}
+		if !q.told(sh) {
+			v.Text = fmt.Sprintf("behind job %d", behind)
+		}
+		q.shared(sh, j, v)
 	default:
 		reason, text := q.hopeless(j, &sh.tries[0])
 		q.explain(j, sh, en, reason, text)
@@ -106,17 +112,32 @@ func (q *round) wait(j *mirror.Job, sh *shape, en *sched.Entry, waits []*try) {
 			q.stop(part, j.ID)
 		}
 	}
-	v := selector.Verdict{Reason: wlm.WaitPriority}
+	plan := en.WhenBlocked == sched.Reserve && q.mayReserve(waits)
+	if !head && !plan && q.told(sh) {
+		q.shared(sh, j, selector.Verdict{Reason: wlm.WaitPriority})
+		return
+	}
+	v := selector.Verdict{Reason: wlm.WaitPriority, Text: q.shortage(waits[0])}
 	if head {
 		v.Reason = wlm.WaitResources
 	}
-	v.Text = q.shortage(waits[0])
-	if en.WhenBlocked == sched.Reserve && q.reserve(j, waits, int64(q.p.now), &v) || head {
+	if plan && q.reserve(j, waits, q.p.now, &v) || head {
 		v.Jobs = []wlm.JobID{j.ID}
 		q.verdict(v)
 		return
 	}
 	q.shared(sh, j, v)
+}
+
+// told reports whether the shape's jobs share a verdict of Priority already.
+func (q *round) told(sh *shape) bool {
+	return sh.verdict > 0 && q.result.Verdicts[sh.verdict-1].Reason == wlm.WaitPriority
+}
+
+// mayReserve reports whether one of the partitions may hold another reservation.
+func (q *round) mayReserve(waits []*try) bool {
+	bound := q.req.Agenda.Reservations
+	return bound == 0 || slices.ContainsFunc(waits, func(tr *try) bool { return q.reservations[tr.need.part] < bound })
 }
 
 // stop lets nothing more start in a partition, nor, from partitions of lower
