@@ -1,0 +1,94 @@
+// Package background sends a daemon to the background, and returns only when
+// it serves.
+//
+// The daemon starts itself again, in a session of its own, with a pipe as
+// descriptor 3. The second process calls the function that [Child] gave it
+// once it serves, or with the reason why it cannot; the first one prints that
+// reason, or nothing, and exits. A second process that dies without a word is
+// a failure too: the pipe closes.
+package background
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+)
+
+// envName marks the second process.
+const envName = "SLUICE_BACKGROUND"
+
+// pipeFD is the descriptor of the pipe in the second process.
+const pipeFD = 3
+
+// serves is what the second process writes when it serves.
+const serves = "serves\n"
+
+// Start starts the running program again with the same arguments and returns
+// the exit status for this one. Reasons of a failure go to stderr as name's.
+func Start(name string, stderr io.Writer) int {
+	self, err := os.Executable()
+	if err != nil {
+		return fail(name, stderr, err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fail(name, stderr, err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return fail(name, stderr, err)
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), envName+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, null, null
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fail(name, stderr, err)
+	}
+	w.Close()
+	const maxReason = 64 << 10
+	said, err := io.ReadAll(io.LimitReader(r, maxReason))
+	if err != nil {
+		return fail(name, stderr, err)
+	}
+	if string(said) == serves {
+		return 0
+	}
+	if len(said) == 0 {
+		fmt.Fprintf(stderr, "%s: fatal: ended before it served; its log says why\n", name)
+	} else {
+		fmt.Fprint(stderr, string(said))
+	}
+	return 1
+}
+
+func fail(name string, stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "%s: fatal: going to the background: %v\n", name, err)
+	return 1
+}
+
+// Child reports whether this is the second process. ready must then be called
+// once: with "" when the daemon serves, else with whole lines that say why not.
+// In a process that was started otherwise ready does nothing.
+func Child() (ready func(why string), is bool) {
+	if os.Getenv(envName) == "" {
+		return func(string) {}, false
+	}
+	os.Unsetenv(envName)
+	syscall.CloseOnExec(pipeFD)
+	f := os.NewFile(pipeFD, "ready")
+	return func(why string) {
+		if why == "" {
+			why = serves
+		} else if !strings.HasSuffix(why, "\n") {
+			why += "\n"
+		}
+		f.WriteString(why)
+		f.Close()
+	}, true
+}
