@@ -101,8 +101,10 @@ func (r *Request) taskCount() {
 	s := &r.Spec
 	tasks, nodes := r.given["ntasks"], r.given["nodes"]
 	perNode := r.given["ntasks-per-node"]
-	if tasks == Nowhere && perNode > FromEnv && nodes != Nowhere && r.Command != Srun {
+	if perNode > tasks && nodes != Nowhere {
 		s.NTasks = s.TasksPerNode * s.MinNodes
+		tasks = perNode
+		r.given["ntasks"] = perNode
 	}
 	if r.Command == Srun && nodes == FromCommand && tasks == FromEnv && perNode < FromCommand {
 		// A step on other nodes than the job has one task each, or as many as
