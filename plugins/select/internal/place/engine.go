@@ -40,7 +40,7 @@ func (e *Engine) Place(ctx context.Context, v mirror.View, r selector.Request) (
 	e.rev = v.Rev
 	const checkEvery = 128
 	for i := range r.Agenda.Entries {
-		if i%checkEvery == 0 && ctx.Err() != nil || q.full() {
+		if i%checkEvery == 0 && ctx.Err() != nil || q.over || q.full() {
 			break
 		}
 		q.entry(&r.Agenda.Entries[i])
@@ -101,6 +101,7 @@ type round struct {
 	stopped      []wlm.JobID // by partition: the job behind which nothing may start
 	reservations []int       // by partition
 	waits        []*try      // scratch of block
+	over         bool        // the time is up: nothing more is tried
 }
 
 // shapeKey tells shapes apart; user counts only where nodes are for one user.

@@ -227,8 +227,9 @@ type try struct {
 	failed   bool
 	free     int // nodes that could serve when it failed
 	state    possibility
-	claims   int // claims that nodes knows of
-	barriers int // barriers that nodes knows of
+	planned  int64 // start planned last for the shape: the next is not sooner
+	claims   int   // claims that nodes knows of
+	barriers int   // barriers that nodes knows of
 }
 
 // possibility says whether the usable nodes, if empty, could serve.

@@ -199,11 +199,11 @@ func (p *pass) windowMask(i int32, start, end int64) []uint64 {
 
 // firstFit is the earliest start at or after from at which node i fits.
 func (p *pass) firstFit(tr *try, i int32, from int64) int64 {
-	if fit, _ := p.windowFit(tr, i, from); fit > 0 {
-		return from
-	}
 	if !p.claimed.has(p.t.slot[i]) && !p.owns && !tr.need.exclusive && !tr.need.whole && tr.need.maxCPUs == unbounded {
 		return p.firstRelease(tr, i, from)
+	}
+	if fit, _ := p.windowFit(tr, i, from); fit > 0 {
+		return from
 	}
 	last := int64(math.MinInt64)
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
@@ -217,13 +217,18 @@ func (p *pass) firstFit(tr *try, i int32, from int64) int64 {
 	return never
 }
 
-// firstRelease is firstFit on a node whose spans have all begun: each end
-// only adds to what is free.
+// firstRelease is firstFit on a node whose spans have all begun:
+// each end only adds to what is free.
 func (p *pass) firstRelease(tr *try, i int32, from int64) int64 {
 	n, g := tr.need, &p.t.geo[i]
 	mask := append(p.mask[:0], p.free[g.off:g.off+g.words]...)
 	p.mask = mask
 	mem := p.mem[i]
+	if k := p.head[i]; k < 0 || p.spans[k].end > from {
+		if n.fit(&p.t.params, g, p.cores[i], mem, n.maxCPUs, mask) > 0 {
+			return from
+		}
+	}
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
 		for w := range min(len(mask), len(s.cores)) {
@@ -233,11 +238,11 @@ func (p *pass) firstRelease(tr *try, i int32, from int64) int64 {
 			copy(mask, p.t.full[g.off:g.off+g.words])
 		}
 		mem += s.mem
-		if s.end <= from || s.next >= 0 && p.spans[s.next].end == s.end {
+		if s.next >= 0 && (p.spans[s.next].end == s.end || p.spans[s.next].end <= from) {
 			continue
 		}
 		if n.fit(&p.t.params, g, p.t.usableCores(g, mask), mem, n.maxCPUs, mask) > 0 {
-			return s.end
+			return max(s.end, from)
 		}
 	}
 	return never

@@ -190,15 +190,23 @@ func (q *round) reserve(j *mirror.Job, waits []*try, from int64, v *selector.Ver
 		if bound > 0 && q.reservations[tr.need.part] >= bound {
 			continue
 		}
-		if at, ok := p.plan(tr, from); ok && (best == nil || at < start) {
+		at, ok := p.plan(tr, max(from, tr.planned))
+		if !ok {
+			continue
+		}
+		if from == p.now {
+			tr.planned = at
+		}
+		if best == nil || at < start {
 			best, start = tr, at
 		}
 	}
-	if best == nil {
+	// Whoever follows could delay a job that should have had a reservation.
+	if q.over = p.ctx.Err() != nil; q.over || best == nil {
 		return false
 	}
 	if len(waits) > 1 { // the picker holds what was planned last
-		start, _ = p.plan(best, from)
+		start, _ = p.plan(best, start)
 	}
 	q.reservations[best.need.part]++
 	nodes := p.claim(best, j.User, start)
