@@ -89,7 +89,7 @@ func (c *controller) Signal(_ context.Context, r *ctlv1.SignalRequest) (*ctlv1.S
 	return &ctlv1.SignalReply{}, nil
 }
 
-func run(t *testing.T, c *controller, args ...string) submittest.Result {
+func salloc(t *testing.T, c *controller, args ...string) submittest.Result {
 	t.Helper()
 	if c.ends == nil {
 		c.ends = make(chan struct{})
@@ -102,7 +102,7 @@ const granted = "salloc: Granted job allocation 24\nsalloc: Nodes n[1-2] are rea
 
 func TestCommandRunsInTheAllocation(t *testing.T) {
 	c := &controller{}
-	got := run(t, c, "-N2", "-n3", "sh", "-c", "env; exit 5")
+	got := salloc(t, c, "-N2", "-n3", "sh", "-c", "env; exit 5")
 	if got.Code != 5 || got.Stderr != granted+"salloc: Relinquishing job allocation 24\n" {
 		t.Errorf("%+v", got)
 	}
@@ -119,7 +119,7 @@ func TestCommandRunsInTheAllocation(t *testing.T) {
 }
 
 func TestWaitIsTold(t *testing.T) {
-	got := run(t, &controller{wait: true}, "--no-shell")
+	got := salloc(t, &controller{wait: true}, "--no-shell")
 	want := "salloc: Pending job allocation 24\nsalloc: job 24 queued and waiting for resources\n" +
 		"salloc: job 24 has been allocated resources\n" + granted
 	if got.Code != 0 || got.Stderr != want {
@@ -128,14 +128,14 @@ func TestWaitIsTold(t *testing.T) {
 }
 
 func TestQuietSaysNothing(t *testing.T) {
-	if got := run(t, &controller{wait: true}, "-Q", "true"); got.Stderr != "" || got.Code != 0 {
+	if got := salloc(t, &controller{wait: true}, "-Q", "true"); got.Stderr != "" || got.Code != 0 {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestImmediateGivesUp(t *testing.T) {
 	c := &controller{never: true}
-	got := run(t, c, "-I1", "true")
+	got := salloc(t, c, "-I1", "true")
 	if got.Code != 1 || !strings.HasSuffix(got.Stderr, "salloc: error: Job submit/allocate failed: Requested nodes are busy\n") {
 		t.Errorf("%+v", got)
 	}
@@ -145,7 +145,7 @@ func TestImmediateGivesUp(t *testing.T) {
 }
 
 func TestRefusal(t *testing.T) {
-	got := run(t, &controller{err: errs.Coded("x", errs.InvalidPartition, "invalid partition specified: nopart")}, "-p", "nopart", "true")
+	got := salloc(t, &controller{err: errs.Coded("x", errs.InvalidPartition, "invalid partition specified: nopart")}, "-p", "nopart", "true")
 	want := "salloc: error: invalid partition specified: nopart\nsalloc: error: Job submit/allocate failed: Invalid partition name specified\n"
 	if got.Code != 1 || got.Stderr != want {
 		t.Errorf("%+v", got)
@@ -155,7 +155,7 @@ func TestRefusal(t *testing.T) {
 func TestRevokedAllocationSignalsTheCommand(t *testing.T) {
 	c := &controller{ends: make(chan struct{})}
 	close(c.ends)
-	got := run(t, c, "-KUSR1", "sleep", "60")
+	got := salloc(t, c, "-KUSR1", "sleep", "60")
 	if got.Code != 128+10 || got.Stderr != granted+"salloc: Job allocation 24 has been revoked.\n" || c.complete != nil {
 		t.Errorf("%+v", got)
 	}
@@ -163,7 +163,7 @@ func TestRevokedAllocationSignalsTheCommand(t *testing.T) {
 
 func TestCommandThatCannotRun(t *testing.T) {
 	c := &controller{}
-	got := run(t, c, "/nonexistent/command")
+	got := salloc(t, c, "/nonexistent/command")
 	if got.Code != 1 || got.Stderr != granted+"salloc: error: Unable to exec \"/nonexistent/command\": No such file or directory\n"+
 		"salloc: Relinquishing job allocation 24\n" || c.complete == nil {
 		t.Errorf("%+v", got)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,13 +57,25 @@ func (r Run) Do(t testing.TB, name string, main func(context.Context, *submit.Pr
 		k, v, _ := strings.Cut(e, "=")
 		env[k] = v
 	}
-	var out, errOut bytes.Buffer
+	var out, errOut sink
 	p := &submit.Process{Name: name, Args: r.Args, Env: r.Env, Stdin: strings.NewReader(r.Stdin), Stdout: &out, Stderr: &errOut,
 		Context: request.Context{Now: Now, Cwd: r.Dir, Env: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	code := main(ctx, p)
-	return Result{code, out.String(), errOut.String()}
+	return Result{code, out.b.String(), errOut.b.String()}
+}
+
+// sink takes what the command and its children print at the same time.
+type sink struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
 }
 
 // Golden runs every entry of a golden file in a directory with the given
