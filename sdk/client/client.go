@@ -126,9 +126,13 @@ func (c *Client) Node(ctx context.Context, addr string) (nodev1.NodeAPIClient, i
 	return nodev1.NewNodeAPIClient(&direct{cc: cc, route: c.route}), cc, nil
 }
 
+// silence is how a peer that vanished without a word is noticed, in about
+// three quarters of a minute.
+var silence = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}
+
 // dial connects to host:port or unix:path.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{KeepAliveConfig: silence}
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		return d.DialContext(ctx, "unix", path)
 	}

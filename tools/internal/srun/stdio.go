@@ -27,7 +27,7 @@ func (s *step) streams() error {
 	r := s.Request
 	s.out = &output{width: len(strconv.Itoa(max(len(s.reply.GetTaskIds())-1, 0))), label: r.Step.Label,
 		only: [2]uint32{allTasks, allTasks}, broken: make(chan struct{}, 1), partial: map[partial][]byte{}}
-	s.out.raw = r.Step.Pty || r.Step.Unbuffered || len(s.reply.GetTaskIds()) == 1
+	s.out.raw = r.Step.Pty || r.Step.Unbuffered || len(s.reply.GetTaskIds()) == 1 && !r.Step.Label
 	s.out.to = [2]io.Writer{s.Stdout, s.Stderr}
 	var err error
 	if s.work.Stdout, err = s.outStream(0, r.Spec.StdOut); err != nil {
