@@ -25,7 +25,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -76,13 +75,7 @@ func Main(args []string, version string) int {
 			"; slurmd starts slurmstepd with a step on its standard input (-V prints the version)\n")
 		return 2
 	}
-	// Forks happen on the main thread, which lives as long as the process:
-	// PDEATHSIG and ptrace belong to threads.
-	runtime.LockOSThread()
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	// Handlers, unlike ignored signals, are not inherited by tasks.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM,
-		unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
 	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 	b, err := io.ReadAll(os.Stdin)
@@ -112,8 +105,16 @@ func (s *shepherd) run() int {
 		logf("recording the step's start: " + err.Error())
 		return 1
 	}
-	if err := s.listen(); err != nil {
-		return s.fail(failedStatus, err)
+	if s.usesCaller() {
+		if err := s.settleIn(); err != nil {
+			return s.fail(failedStatus, err)
+		}
+	} else {
+		time.AfterFunc(settleAfter, func() {
+			if err := s.settleIn(); err != nil {
+				logf("the step cannot be signalled: " + err.Error())
+			}
+		})
 	}
 	if err := s.makeCgroups(); err != nil {
 		logf("cgroups are not used: " + err.Error())
@@ -142,6 +143,20 @@ func (s *shepherd) run() int {
 	s.reap()
 	s.removeCgroups()
 	return s.finish(0, nil)
+}
+
+// settleAfter is how long a step runs before its supervisor opens a socket. At
+// high job rates most steps are shorter, and the socket would be much of their
+// cost; who has a signal for one waits for the socket or for the end.
+const settleAfter = 20 * time.Millisecond
+
+// settleIn makes the supervisor reachable, and deaf to signals that are meant
+// for others.
+func (s *shepherd) settleIn() error {
+	// Handlers, unlike ignored signals, are not inherited by tasks.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM,
+		unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
+	return s.listen()
 }
 
 // failedStatus is the status of a step that could not be set up.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,7 +37,12 @@ type task struct {
 const pidPlace = "0000000000"
 
 // forkAll starts every task. A task that cannot be started ends at once.
+//
+// ptrace, and the kernel's per-thread file system ids, ask for one thread; and
+// PDEATHSIG for one that does not end before the process, which Go's do not.
 func (s *shepherd) forkAll() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	old := unix.Umask(int(s.spec.Umask))
 	if len(s.spec.CPUs) > 0 {
 		var set unix.CPUSet
@@ -419,9 +425,11 @@ func (s *shepherd) lookPath(name string, env []string) string {
 	return found
 }
 
-// asUser calls f with the file system rights of the step's user. It must be
-// called on the main thread: the kernel keeps these ids per thread.
+// asUser calls f with the file system rights of the step's user, which the
+// kernel keeps per thread.
 func (s *shepherd) asUser(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if os.Getuid() != 0 || s.spec.UID == 0 {
 		return f()
 	}

@@ -81,7 +81,7 @@ func (c *controller) Disconnected(wlm.NodeName) {}
 // site is a directory with a configuration, a controller and slurmd processes.
 type site struct {
 	*controller
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	conf string
 	key  auth.Key
@@ -92,7 +92,7 @@ type site struct {
 	uid  uint32
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func newSite(t *testing.T, extra string) *site {
+func newSite(t testing.TB, extra string) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir(), uid: uint32(os.Getuid()), controller: &controller{signer: auth.GenerateSigner(),
 		registers: make(chan *nodev1.Register, 100), reports: make(chan *nodev1.Report, 1000)}}
@@ -194,7 +194,7 @@ func (s *site) kill(sig syscall.Signal) {
 	s.cmd = nil
 }
 
-func next[T any](t *testing.T, ch chan T) T {
+func next[T any](t testing.TB, ch chan T) T {
 	t.Helper()
 	select {
 	case x := <-ch:

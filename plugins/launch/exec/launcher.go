@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/launch"
@@ -239,20 +240,27 @@ func (l *launcher) watchSocket(s *step, c *stepd.Conn) {
 	l.settle(s)
 }
 
-// settle finds the end of a step whose supervisor says nothing more.
+// settle finds the end of a step whose supervisor says nothing more, or whose
+// socket is not there yet. It waits as long as the supervisor is alive.
 func (l *launcher) settle(s *step) {
-	if l.isGone(s) {
-		return
-	}
-	lock, err := stepd.Lock(s.dir)
-	if errors.Is(err, stepd.ErrLocked) {
+	for !l.isGone(s) {
+		lock, err := stepd.Lock(s.dir)
+		if !errors.Is(err, stepd.ErrLocked) {
+			l.bury(s, lock, err)
+			return
+		}
 		if c, err := stepd.Dial(s.socket(), stepd.Frame{Kind: stepd.Watch}); err == nil {
 			l.watchSocket(s, c)
 			return
 		}
-		lock, err = waitLock(s.dir)
+		time.Sleep(lockPause)
 	}
-	if err == nil {
+}
+
+// bury ends a step that has no supervisor any more: as its events say, or as
+// killed.
+func (l *launcher) bury(s *step, lock *os.File, err error) {
+	if lock != nil {
 		defer lock.Close()
 	}
 	events, rerr := stepd.ReadEvents(s.dir)
@@ -363,12 +371,25 @@ func (l *launcher) Signal(_ context.Context, r *launchv1.SignalRequest) error {
 	if err != nil {
 		return err
 	}
-	err = stepd.SendSignal(s.socket(), stepd.SignalRequest{Signal: int(r.GetSignal()),
-		Shell: r.GetBatchShellOnly(), Notice: r.GetNotice()})
+	err = l.reach(s, func() error {
+		return stepd.SendSignal(s.socket(), stepd.SignalRequest{Signal: int(r.GetSignal()),
+			Shell: r.GetBatchShellOnly(), Notice: r.GetNotice()})
+	})
 	if err != nil && notThere(err) {
 		return errs.Newf(op, errs.NotFound, "job %d step %s has ended", s.key.job, wlm.StepID(s.key.step))
 	}
 	return err
+}
+
+// reach talks to a step's supervisor; one that has just started has no socket
+// yet.
+func (l *launcher) reach(s *step, talk func() error) error {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockPause) {
+		err := talk()
+		if err == nil || !notThere(err) || l.isGone(s) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // notThere reports whether a socket has nobody behind it any more.
@@ -384,7 +405,11 @@ func (l *launcher) Stats(_ context.Context, ref *launchv1.StepRef) (*launchv1.St
 	if err != nil {
 		return nil, err
 	}
-	st, err := stepd.AskStats(s.socket())
+	var st stepd.Stats
+	err = l.reach(s, func() (err error) {
+		st, err = stepd.AskStats(s.socket())
+		return err
+	})
 	if err != nil {
 		return nil, errs.Newf(op, errs.Unavail, "asking the supervisor: %w", err)
 	}
@@ -412,8 +437,16 @@ func (l *launcher) drop(s *step) {
 		delete(l.steps, s.key)
 	}
 	l.mu.Unlock()
-	stepd.SendForget(s.socket()) // mostly nobody is there any more
-	os.RemoveAll(s.dir)
+	// Mostly there is no socket: the step was short.
+	if _, err := os.Lstat(s.socket()); err == nil {
+		stepd.SendForget(s.socket())
+		os.Remove(s.socket())
+	}
+	os.Remove(s.dir + "/" + stepd.ScriptFile)
+	os.Remove(s.dir + "/" + stepd.EventsFile)
+	if err := os.Remove(s.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		os.RemoveAll(s.dir)
+	}
 }
 
 func (l *launcher) find(op string, ref *launchv1.StepRef) (*step, error) {

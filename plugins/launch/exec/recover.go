@@ -26,16 +26,6 @@ const lockWait = 5 * time.Second
 // lockPause is the time between two looks at a lock.
 const lockPause = 10 * time.Millisecond
 
-// waitLock takes a directory's lock, waiting for a supervisor that ends.
-func waitLock(dir string) (*os.File, error) {
-	for end := time.Now().Add(lockWait); ; time.Sleep(lockPause) {
-		f, err := stepd.Lock(dir)
-		if !errors.Is(err, stepd.ErrLocked) || time.Now().After(end) {
-			return f, err
-		}
-	}
-}
-
 // Recover finds the steps of a spool, running or ended. Directories of steps
 // that never began are removed, under the lock.
 func (l *launcher) Recover(_ context.Context, spool string) (*launchv1.RecoverReply, error) {
@@ -97,10 +87,10 @@ func (l *launcher) adopt(key stepKey, dir string) *step {
 	if l.isGone(s) {
 		return s
 	}
-	if c, err := stepd.Dial(s.socket(), stepd.Frame{Kind: stepd.Watch}); err == nil {
-		go l.watchSocket(s, c)
+	if lock, err := stepd.Lock(dir); !errors.Is(err, stepd.ErrLocked) {
+		l.bury(s, lock, err)
 	} else {
-		l.settle(s)
+		go l.settle(s)
 	}
 	return s
 }
