@@ -161,7 +161,6 @@ func newConn(addr string, first net.Conn, redial func(context.Context, string) (
 		grpc.WithIdleTimeout(0),
 		grpc.WithInitialWindowSize(window),
 		grpc.WithInitialConnWindowSize(window),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	)
 	if err != nil {

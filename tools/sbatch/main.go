@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/sluice-hpc/sluice/tools/internal/sbatch"
 	"github.com/sluice-hpc/sluice/tools/internal/submit"
@@ -19,8 +17,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "sbatch: fatal: getcwd failed:", err)
 		os.Exit(1)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := sbatch.Main(ctx, p)
-	stop()
-	os.Exit(code)
+	os.Exit(sbatch.Main(context.Background(), p)) // an interrupt ends the process, not the job
 }

@@ -132,6 +132,9 @@ func (c *cluster) RunStep(s nodev1.NodeAPI_RunStepServer) error {
 		c.got.attached++
 	}
 	c.mu.Unlock()
+	if why, ok := strings.CutPrefix(c.refuse, "launched: "); ok { // and the stream ends
+		return s.Send(&nodev1.RunStepOut{Body: &nodev1.RunStepOut_Launched{Launched: &nodev1.Launched{Error: why}}})
+	}
 	if c.refuse != "" {
 		return s.Send(&nodev1.RunStepOut{Body: &nodev1.RunStepOut_Done{Done: &nodev1.StepDone{Error: c.refuse}}})
 	}

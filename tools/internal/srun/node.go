@@ -108,8 +108,9 @@ func (n *node) once(ctx context.Context, news chan<- event, attach bool) error {
 			n.out.take(o)
 			continue
 		}
-		if m.GetLaunched() != nil && m.GetLaunched().GetError() == "" {
-			n.launched = true
+		if l := m.GetLaunched(); l != nil {
+			n.launched = n.launched || l.GetError() == ""
+			n.done = l.GetError() != "" // nothing follows
 		}
 		n.done = n.done || m.GetDone() != nil
 		news <- event{node: n, msg: m}

@@ -177,11 +177,7 @@ func (s *step) find(ctx context.Context) int {
 		m, err = stream.Recv()
 	}
 	if err != nil {
-		s.Fail("Unable to confirm allocation for job "+wlm.JobID(s.job).String(), err)
-		if errs.CodeOf(err) == errs.InvalidJobID {
-			s.Infof("Check SLURM_JOB_ID environment variable. Expired or invalid job %d", s.job)
-		}
-		return 1
+		return s.expired(err)
 	}
 	for _, j := range m.GetJobs() {
 		state := wlm.JobState(j.GetJob().GetState())
@@ -198,6 +194,14 @@ func (s *step) find(ctx context.Context) int {
 	if err == nil {
 		err = errs.Coded("srun", errs.InvalidJobID)
 	}
-	s.Fail("Unable to confirm allocation for job "+wlm.JobID(s.job).String(), err)
-	return 1
+	return s.expired(err)
+}
+
+// expired tells why the allocation cannot be used.
+func (s *step) expired(err error) int {
+	code := s.Fail("Unable to confirm allocation for job "+wlm.JobID(s.job).String(), err)
+	if errs.CodeOf(err) == errs.InvalidJobID {
+		s.Infof("Check SLURM_JOB_ID environment variable. Expired or invalid job %d", s.job)
+	}
+	return code
 }

@@ -250,12 +250,13 @@ func TestBrokenStreamIsAttachedAgain(t *testing.T) {
 }
 
 func TestLaunchFailure(t *testing.T) {
-	c := &cluster{program: echo, refuse: "Invalid job credential"}
-	got := c.run(t, "", "prog")
 	want := "srun: error: Task launch for StepId=5.3 failed on node n1: Invalid job credential\n" +
 		"srun: error: Application launch failed: Invalid job credential\nsrun: Job step aborted\n"
-	if got.Code != 1 || got.Stderr != want {
-		t.Errorf("%+v", got)
+	for _, how := range []string{"", "launched: "} {
+		c := &cluster{program: echo, refuse: how + "Invalid job credential"}
+		if got := c.run(t, "", "prog"); got.Code != 1 || got.Stderr != want {
+			t.Errorf("%+v", got)
+		}
 	}
 }
 

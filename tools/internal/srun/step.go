@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,8 +56,7 @@ func (s *step) run(ctx context.Context) (int, wlm.WaitStatus) {
 	defer sigs.stop()
 	if err := s.create(ctx, sigs); err != nil {
 		if !errors.Is(err, submit.ErrRevoked) {
-			code := s.Fail("Unable to create step for job "+wlm.JobID(s.job).String(), err)
-			return s.ImmediateExit(err, code), wlm.ExitStatus(1)
+			return s.failCreate(err), wlm.ExitStatus(1)
 		}
 		return 1, wlm.ExitStatus(1)
 	}
@@ -71,6 +71,14 @@ func (s *step) run(ctx context.Context) (int, wlm.WaitStatus) {
 	s.out.close()
 	s.end(status, s.status.killed)
 	return code, status
+}
+
+// failCreate tells why there is no step.
+func (s *step) failCreate(err error) int {
+	if errs.CodeOf(err) == errs.InvalidJobID && s.alloc == nil {
+		return s.expired(err)
+	}
+	return s.ImmediateExit(err, s.Fail("Unable to create step for job "+wlm.JobID(s.job).String(), err))
 }
 
 // create gets the step from the step manager.
@@ -220,7 +228,9 @@ func (s *step) environ() *request.Environ {
 	}
 	for _, v := range s.reply.GetJobEnv() {
 		name, value, _ := strings.Cut(v, "=")
-		e.Set(name, value)
+		if _, had := e.Get(name); !had || !r.Step.PreserveEnv || !slices.Contains(sizes, name) {
+			e.Set(name, value)
+		}
 	}
 	e.Set(request.StepManager, s.manager)
 	r.Echo(e)
@@ -228,8 +238,11 @@ func (s *step) environ() *request.Environ {
 	return e
 }
 
+// sizes are the variables that --preserve-env keeps as the job has them.
+var sizes = []string{"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NNODES", "SLURM_NODELIST", "SLURM_TASKS_PER_NODE"}
+
 func (s *step) stepFacts(e *request.Environ) {
-	id := wlm.StepID(s.reply.GetStep()).String()
+	id := strconv.FormatUint(uint64(s.reply.GetStep()), 10) // also of a step that has a name
 	ntasks := uint64(len(s.reply.GetTaskIds()))
 	nodes := uint64(len(s.nodes))
 	perNode := make([]int, len(s.nodes))
@@ -251,7 +264,7 @@ func (s *step) stepFacts(e *request.Environ) {
 	if _, ok := e.Get("SLURM_PRIO_PROCESS"); !ok {
 		e.Set("SLURM_PRIO_PROCESS", "0")
 	}
-	if !s.Request.Step.PreserveEnv {
+	if _, had := e.Get("SLURM_NTASKS"); !had || !s.Request.Step.PreserveEnv {
 		e.SetNumber("SLURM_NTASKS", ntasks)
 		e.SetNumber("SLURM_NPROCS", ntasks)
 		e.SetNumber("SLURM_NNODES", nodes)
