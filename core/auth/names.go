@@ -3,11 +3,13 @@ package auth
 import (
 	"os/exec"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
@@ -75,4 +77,60 @@ func getent(database, id string) string {
 		return name
 	}
 	return id
+}
+
+// Account is an entry of the user database.
+type Account struct {
+	Name string
+	UID  wlm.UID
+	GID  wlm.GID // primary
+}
+
+// LookupUser finds an account by name or by number.
+func LookupUser(name string) (Account, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		if _, nerr := strconv.ParseUint(name, 10, 32); nerr == nil {
+			u, err = user.LookupId(name)
+		}
+	}
+	if err == nil {
+		uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
+		gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
+		if uerr == nil && gerr == nil {
+			return Account{u.Username, wlm.UID(uid), wlm.GID(gid)}, nil
+		}
+	}
+	out, gerr := exec.Command("getent", "passwd", "--", name).Output()
+	if f := strings.Split(strings.TrimSpace(string(out)), ":"); gerr == nil && len(f) >= 4 {
+		uid, uerr := strconv.ParseUint(f[2], 10, 32)
+		gid, gerr := strconv.ParseUint(f[3], 10, 32)
+		if uerr == nil && gerr == nil {
+			return Account{f[0], wlm.UID(uid), wlm.GID(gid)}, nil
+		}
+	}
+	return Account{}, errs.Newf("auth.LookupUser", errs.NotFound, "no user is named %q here", name)
+}
+
+// Groups returns the groups of a user of that name, with the primary one gid.
+// Nil means that the user database does not tell.
+func Groups(name string, gid wlm.GID) []wlm.GID {
+	var ids []string
+	if u, err := user.Lookup(name); err == nil {
+		ids, _ = u.GroupIds() //nolint:errcheck // nil is the answer then
+	} else if out, err := exec.Command("getent", "initgroups", "--", name).Output(); err == nil {
+		if f := strings.Fields(string(out)); len(f) > 1 {
+			ids = f[1:]
+		}
+	}
+	var out []wlm.GID
+	for _, s := range ids {
+		if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+			out = append(out, wlm.GID(n))
+		}
+	}
+	if out != nil && !slices.Contains(out, gid) {
+		out = append(out, gid)
+	}
+	return out
 }

@@ -76,7 +76,7 @@ func (v *View) List(q Query, sink Sink) (missing []*ctlv1.JobRef, err error) {
 	}
 	matches, err := cluster.Matcher(q.Filter)
 	if err != nil {
-		return nil, err
+		return nil, badFilter(err)
 	}
 	for _, c := range v.jobs() {
 		for i, j := range c.jobs {

@@ -30,6 +30,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -192,11 +193,12 @@ func (v *View) Find(f *ctlv1.JobFilter) (found []cluster.Match, missing []*ctlv1
 	if len(f.GetRefs()) > 0 {
 		v.mu.RLock()
 		defer v.mu.RUnlock()
-		return v.mu.tables.Find(f)
+		found, missing, err = v.mu.tables.Find(f)
+		return found, missing, badFilter(err)
 	}
 	matches, err := cluster.Matcher(f)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, badFilter(err)
 	}
 	for j := range v.jobs().all {
 		if matches(j) {
@@ -204,6 +206,14 @@ func (v *View) Find(f *ctlv1.JobFilter) (found []cluster.Match, missing []*ctlv1
 		}
 	}
 	return found, nil, nil
+}
+
+// badFilter says that a filter's host list is none.
+func badFilter(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errs.Coded("view.Find", errs.InvalidNodeName).With("%w", err)
 }
 
 // jobs returns a picture of the job index.

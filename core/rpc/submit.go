@@ -1,0 +1,258 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-hpc/sluice/core/auth"
+	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/sdk/errs"
+	"github.com/sluice-hpc/sluice/sdk/jobsubmit"
+	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/wire"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+const maxKey = 256 // bytes of an idempotency key
+
+// Submit implements ctlv1.ControllerServer.
+func (s *Server) Submit(ctx context.Context, r *ctlv1.SubmitRequest) (*ctlv1.SubmitReply, error) {
+	const op = "rpc.Submit"
+	id := auth.From(ctx)
+	if r.GetSpec() == nil {
+		return nil, errs.Newf(op, errs.Invalid, "the submission has no job in it")
+	}
+	spec := wire.SpecOfWire(r.GetSpec())
+	own, err := identify(op, spec, id)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Kind == wlm.KindBatch {
+		if err := checkScript(op, r.GetScript()); err != nil {
+			return nil, err
+		}
+	}
+	env, err := joinEnv(op, r.GetEnv())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetKey()) > maxKey {
+		return nil, errs.Newf(op, errs.Invalid, "the submission's key has %d bytes, at most %d are allowed", len(r.GetKey()), maxKey)
+	}
+	messages, err := s.filterSubmit(ctx, &jobsubmit.Request{Spec: spec, Script: r.GetScript(), Caller: id.UID})
+	if err != nil {
+		return nil, err
+	}
+	own.put(spec)
+	cmd := &cluster.Submit{Spec: spec, Script: r.GetScript(), Env: env, Caller: caller(ctx), TestOnly: r.GetTestOnly()}
+	if r.GetKey() != "" {
+		// A key is its user's own: nobody can guess his way to another's job.
+		cmd.Key = strconv.FormatUint(uint64(id.UID), 10) + ":" + r.GetKey()
+	}
+	got, err := s.deps.Loop.Do(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	j := got.(*cluster.SubmitReply).Job
+	reply := &ctlv1.SubmitReply{JobId: uint32(j.ID), Messages: messages}
+	switch {
+	case cmd.TestOnly:
+		reply.Forecast, err = s.forecast(ctx, j)
+	case spec.Kind != wlm.KindBatch:
+		reply.Job = s.deps.View.Info(j)
+	}
+	return reply, err
+}
+
+// proven is whose job it is.
+type proven struct {
+	uid         wlm.UID
+	gid         wlm.GID
+	user, group string
+}
+
+func (p *proven) put(s *wlm.Spec) {
+	s.User, s.Group, s.UserName, s.GroupName = p.uid, p.gid, p.user, p.group
+}
+
+// identify decides for whom a job is. Everybody submits for himself, in one of
+// his groups; administrators may name somebody else.
+func identify(op string, spec *wlm.Spec, id *auth.Identity) (*proven, error) {
+	p := &proven{uid: id.UID, gid: id.GID, user: id.User}
+	if spec.User != id.UID {
+		if !id.Admin() {
+			return nil, errs.Coded(op, errs.UserIDMissing).With("--uid=%d: only root and SlurmUser submit for others", spec.User)
+		}
+		a, err := auth.LookupUser(strconv.FormatUint(uint64(spec.User), 10))
+		if err != nil {
+			return nil, errs.Coded(op, errs.UserIDMissing).With("--uid=%d: the controller's host knows no such user", spec.User)
+		}
+		p.uid, p.gid, p.user = a.UID, a.GID, a.Name
+	}
+	if g := spec.Group; g != p.gid && (g != 0 || spec.GroupName != "") {
+		if !id.Admin() && !slices.Contains(id.GIDs, g) && !slices.Contains(auth.Groups(p.user, p.gid), g) {
+			return nil, errs.Coded(op, errs.AccessDenied).With("--gid=%d: user %s is not in that group", g, p.user)
+		}
+		p.gid = g
+	}
+	p.group = auth.GroupName(p.gid)
+	return p, nil
+}
+
+// checkScript refuses what the kernel would not start.
+func checkScript(op string, script []byte) error {
+	switch {
+	case len(script) == 0:
+		return errs.Coded(op, errs.JobScriptMissing, "Batch script is empty!")
+	case !bytes.HasPrefix(script, []byte("#!")):
+		return errs.Coded(op, errs.SubmitRefused, "This does not look like a batch script.  The first",
+			"line must start with #! followed by the path to an interpreter.", "For instance: #!/bin/sh")
+	case bytes.IndexByte(script, 0) >= 0:
+		return errs.Coded(op, errs.SubmitRefused, "The script contains the NULL character.")
+	case bytes.Contains(script, []byte("\r\n")):
+		return errs.Coded(op, errs.SubmitRefused, `Batch script contains DOS line breaks (\r\n)`,
+			`instead of expected UNIX line breaks (\n).`)
+	}
+	return nil
+}
+
+// joinEnv makes one blob of an environment.
+func joinEnv(op string, env []string) ([]byte, error) {
+	n := 0
+	for _, e := range env {
+		n += len(e) + 1
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	b := make([]byte, 0, n)
+	for _, e := range env {
+		if strings.IndexByte(e, '=') <= 0 || strings.IndexByte(e, 0) >= 0 {
+			const show = 40
+			return nil, errs.Newf(op, errs.Invalid, "environment: %.*q is not NAME=value", show, e)
+		}
+		b = append(append(b, e...), 0)
+	}
+	return b, nil
+}
+
+// filterSubmit asks the job_submit plugins in order. A refusal ends it.
+func (s *Server) filterSubmit(ctx context.Context, q *jobsubmit.Request) (messages []string, err error) {
+	if s.deps.Filters == nil {
+		return nil, nil
+	}
+	for _, f := range s.deps.Filters() {
+		m, err := s.filter(ctx, f, q, f.Submit)
+		if messages = append(messages, m...); err != nil {
+			return nil, withMessages(err, messages)
+		}
+	}
+	return messages, nil
+}
+
+// filter asks one plugin. One that does not answer lets nothing pass: rules that
+// a crash could switch off would be none. Such errors tell the client to try
+// again, and the plugin is back in a moment.
+func (s *Server) filter(ctx context.Context, f Filter, q *jobsubmit.Request,
+	ask func(context.Context, *jobsubmit.Request) ([]string, error)) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.deps.FilterTimeout)
+	defer cancel()
+	messages, err := ask(ctx, q)
+	if err == nil {
+		return messages, nil
+	}
+	switch e, ok := errors.AsType[*errs.Error](err); {
+	case ok && e.Kind != errs.Unavail && e.Kind != errs.Deadline && e.Kind != errs.Internal && e.Kind != errs.Other:
+		return messages, err // a refusal
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err() // the caller went away
+	}
+	slog.Warn("a job_submit plugin gave no answer", "name", f.Name, "err", err)
+	return nil, errs.Newf("rpc.filter", errs.Unavail, "job_submit/%s gave no answer: %v", f.Name, err)
+}
+
+// withMessages puts what plugins wanted to say before the refusal itself.
+func withMessages(err error, messages []string) error {
+	e, ok := errors.AsType[*errs.Error](err)
+	if !ok || len(messages) == 0 || slices.Equal(e.Details, messages) {
+		return err
+	}
+	c := *e
+	c.Details = append(slices.Clip(messages), e.Details...)
+	return &c
+}
+
+// modification is one job's part of an update, as the job_submit plugins left it.
+type modification struct {
+	filter *ctlv1.JobFilter
+	set    map[string]string
+}
+
+// filterModify asks the job_submit plugins about a change of each job that the
+// request selects. Without plugins the request stays whole.
+func (s *Server) filterModify(ctx context.Context, r *ctlv1.UpdateJobRequest) (mods []modification, messages []string, err error) {
+	whole := []modification{{r.GetFilter(), r.GetSet()}}
+	if r.GetVerb() != ctlv1.UpdateJobRequest_SET || s.deps.Filters == nil {
+		return whole, nil, nil
+	}
+	filters := s.deps.Filters()
+	found, missing, err := s.deps.View.Find(r.GetFilter())
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(filters) == 0 || len(found) == 0 || len(missing) > 0 {
+		return whole, nil, nil // the command says what is missing
+	}
+	who := caller(ctx)
+	for _, m := range found {
+		if !who.Owns(m.Job) {
+			return whole, nil, nil // the command refuses it
+		}
+		q := &jobsubmit.Request{Caller: who.UID, Current: m.Job, Changes: maps.Clone(r.GetSet())}
+		for _, f := range filters {
+			said, err := s.filter(ctx, f, q, f.Modify)
+			if messages = append(messages, said...); err != nil {
+				return nil, nil, withMessages(err, messages)
+			}
+		}
+		ref := &ctlv1.JobRef{Job: uint32(m.Job.ID)}
+		if m.Ref != nil && (m.Tasks != nil || len(found) == 1) {
+			ref = m.Ref
+		} else if j := m.Job; j.ArrayJob != 0 && !j.IsArrayRecord() {
+			ref = &ctlv1.JobRef{Job: uint32(j.ArrayJob), Tasks: oneTask(j.ArrayTask)}
+		} else if j.IsArrayRecord() {
+			ref = &ctlv1.JobRef{Job: uint32(j.ArrayJob), Tasks: tasksOf(j)}
+		}
+		mods = append(mods, modification{&ctlv1.JobFilter{Refs: []*ctlv1.JobRef{ref}}, q.Changes})
+	}
+	return mods, messages, nil
+}
+
+func failures(list []cluster.Failure) []*ctlv1.SignalResult {
+	var out []*ctlv1.SignalResult
+	for _, f := range list {
+		out = append(out, &ctlv1.SignalResult{Ref: f.Ref, Code: uint32(f.Code), Text: f.Code.String()})
+	}
+	return out
+}
+
+// forecast is what Submit and Forecast tell of a job that has not started.
+func (s *Server) forecast(ctx context.Context, j *wlm.Job) (*ctlv1.ForecastReply, error) {
+	out := &ctlv1.ForecastReply{Partition: j.Partition, Processors: j.NTasks * max(j.Spec.CPUsPerTask, 1)}
+	if s.deps.Forecast == nil {
+		out.Text = fmt.Sprintf("no scheduler plugin forecasts starts in partition %s", j.Partition)
+		return out, nil
+	}
+	f, err := s.deps.Forecast(ctx, j)
+	if err != nil || f == nil {
+		return out, err
+	}
+	return f, nil
+}
