@@ -88,6 +88,8 @@ type Agent struct {
 	runs     map[wlm.JobID]*run
 	awaiting map[wlm.JobID][]chan struct{} // CreateStep calls that came before their job
 	gone     map[runKey]struct{}           // runs whose end is reported but not acknowledged
+	over     map[runKey]int64              // runs that ended here, until no credential for them is good
+	overMax  int
 	lastNum  uint64
 	link     *link // nil: not connected
 	linkGen  uint64
@@ -124,7 +126,7 @@ func Open(cfg Config) (*Agent, error) {
 	a := &Agent{Config: cfg, launcher: cfg.Hub.l, cmds: make(chan func(), 1024), ended: make(chan struct{}),
 		found: make(chan struct{}), launches: make(chan struct{}, launchSlots),
 		runs: make(map[wlm.JobID]*run), awaiting: make(map[wlm.JobID][]chan struct{}),
-		gone: make(map[runKey]struct{}), nonces: make(map[string]int64)}
+		gone: make(map[runKey]struct{}), over: make(map[runKey]int64), overMax: overSweep, nonces: make(map[string]int64)}
 	var err error
 	if a.signer, err = auth.NewSigner(cfg.Spool); err != nil {
 		return nil, fmt.Errorf("the step manager's key: %w", err)
@@ -222,6 +224,26 @@ func endOf(r *nodev1.Report) (runKey, bool) {
 		return runKey{wlm.JobID(b.LaunchFailed.GetJob()), b.LaunchFailed.GetRestarts()}, true
 	}
 	return runKey{}, false
+}
+
+// overSweep is how many ended runs are remembered before old ones are looked
+// for.
+const overSweep = 1024
+
+// noteOver remembers that a run is over: a step's credential may still be on its
+// way.
+func (a *Agent) noteOver(k runKey) {
+	now := time.Now().Unix()
+	a.over[k] = now + int64(stepCredentialLife/time.Second)
+	if len(a.over) < a.overMax {
+		return
+	}
+	for k, until := range a.over {
+		if now > until {
+			delete(a.over, k)
+		}
+	}
+	a.overMax = max(2*len(a.over), overSweep)
 }
 
 // report numbers a report, keeps it and sends it. then runs on the loop once

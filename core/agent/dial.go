@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -55,7 +56,7 @@ func (a *Agent) dial(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	pause := pauseMin
+	pause, lost := pauseMin, false
 	for i := 0; ctx.Err() == nil; i++ {
 		addrs := a.Controllers()
 		if len(addrs) > 0 {
@@ -65,7 +66,12 @@ func (a *Agent) dial(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			a.Log.Info("controller lost", "node", a.Node, "addr", addr, "err", wire.ErrorOfStatus(err))
+			// Said once: attempts go on until a controller answers.
+			level := slog.LevelDebug
+			if !lost || time.Since(start) > registerTimeout {
+				level, lost = slog.LevelWarn, true
+			}
+			a.Log.Log(ctx, level, "no controller", "node", a.Node, "addr", addr, "err", wire.ErrorOfStatus(err))
 			if time.Since(start) > registerTimeout {
 				pause = pauseMin
 			}

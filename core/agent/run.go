@@ -490,6 +490,7 @@ func (a *Agent) finish(r *run, unkillable bool) {
 }
 
 func (a *Agent) jobGone(k runKey, unkillable bool) {
+	a.noteOver(k)
 	a.report(&nodev1.Report{Body: &nodev1.Report_JobGone{JobGone: &nodev1.JobGone{
 		Job: uint32(k.job), Restarts: k.restarts, Unkillable: unkillable}}}, nil)
 }
@@ -498,6 +499,9 @@ func (a *Agent) jobGone(k runKey, unkillable bool) {
 func (a *Agent) drop(r *run) {
 	if a.runs[r.job] == r {
 		delete(a.runs, r.job)
+	}
+	if r.start != nil || r.term != nil {
+		a.noteOver(r.key())
 	}
 	if r.term != nil && r.term.kill != nil {
 		r.term.kill.Stop()

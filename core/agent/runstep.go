@@ -114,7 +114,7 @@ func (a *Agent) openStep(op string, l *nodev1.RunLaunch, sc *nodev1.StepCredenti
 	case r != nil && r.term != nil:
 		return nil, errs.Coded(op, errs.AlreadyDone)
 	}
-	if _, over := a.gone[runKey{job, c.GetRestarts()}]; over {
+	if _, over := a.over[runKey{job, c.GetRestarts()}]; over {
 		return nil, errs.Coded(op, errs.AlreadyDone)
 	}
 	if r == nil {

@@ -29,6 +29,7 @@ func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
 	bytes := strconv.FormatUint(r.GetMem()<<20, 10)
 	memory := r.GetConstrainMemory() && r.GetMem() > 0
 	if _, err := os.Stat(cgroupMount + "/cgroup.controllers"); err == nil {
+		delegate(root)
 		g := stepd.Cgroup{Dir: cgroupMount + path, OOM: "memory.events"}
 		if memory {
 			g.Values = append(g.Values, stepd.CgroupValue{File: "memory.max", Value: bytes})
@@ -44,6 +45,17 @@ func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
 			Values: []stepd.CgroupValue{{File: "memory.limit_in_bytes", Value: bytes}}})
 	}
 	return out
+}
+
+// delegate lets groups below root have the controllers that steps use. Where
+// that is not allowed, the step's own settings fail, which is told then.
+func delegate(root string) {
+	os.MkdirAll(cgroupMount+"/"+root, 0o755)
+	for _, dir := range []string{cgroupMount, cgroupMount + "/" + root} {
+		for _, c := range []string{"+memory", "+cpuset"} {
+			os.WriteFile(dir+"/cgroup.subtree_control", []byte(c), 0)
+		}
+	}
 }
 
 func isDir(path string) bool {

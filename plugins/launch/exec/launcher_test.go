@@ -532,6 +532,36 @@ func TestKilledSupervisor(t *testing.T) {
 	}
 }
 
+// The kernel kills a task that wants more memory than its step has.
+func TestOutOfMemory(t *testing.T) {
+	b := newBench(t)
+	r := b.request("/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1")
+	r.ConstrainMemory, r.Mem, r.CgroupRoot = true, 50, "sluice_test_"+strconv.Itoa(os.Getpid())
+	groups := cgroups(r)
+	if len(groups) == 0 {
+		t.Skip("this host has no memory cgroup")
+	}
+	if err := os.MkdirAll(groups[0].Dir, 0o755); err != nil {
+		t.Skipf("cgroups cannot be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		os.Remove(groups[0].Dir)
+		os.Remove(filepath.Dir(groups[0].Dir))
+	})
+	limit := filepath.Join(groups[0].Dir, groups[0].Values[0].File)
+	if err := os.WriteFile(limit, []byte(groups[0].Values[0].Value), 0); err != nil {
+		t.Skipf("memory cannot be constrained here: %v", err)
+	}
+	b.launch(r)
+	g := b.gone()
+	if !g.GetOom() || wlm.WaitStatus(g.GetStatus()).Signal() != 9 {
+		t.Errorf("end %v, %s", g, b.read("err"))
+	}
+	if _, err := os.Stat(groups[0].Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cgroup is still there: %v", err)
+	}
+}
+
 // A directory whose supervisor never came is removed, and one that comes late
 // runs nothing.
 func TestNeverBegan(t *testing.T) {
