@@ -120,7 +120,8 @@ func (o *streams) file(t *task, st stepd.Stream, what string, flags int) (fd int
 		return err
 	})
 	if err != nil {
-		return -1, fmt.Errorf("Could not open %s file %s: %s", what, path, errnoText(err)) //nolint:staticcheck // Slurm's text
+		//lint:ignore ST1005 this is Slurm's text
+		return -1, fmt.Errorf("Could not open %s file %s: %s", what, path, errnoText(err))
 	}
 	o.files[key] = fd
 	return fd, nil

@@ -18,8 +18,8 @@ import (
 
 // options are the defaults; see the manifest.
 var options = struct {
-	Seconds time.Duration `option:"seconds" unit:"seconds" doc:"how long a step runs whose script does not say"`
-}{Seconds: time.Second}
+	Length time.Duration `option:"seconds" unit:"seconds" doc:"how long a step runs whose script does not say"`
+}{Length: time.Second}
 
 func main() {
 	plugin.Serve(plugin.Plugin{
@@ -29,7 +29,7 @@ func main() {
 			if err := o.Decode(&options); err != nil {
 				return nil, err
 			}
-			return newSim(options.Seconds), nil
+			return newSim(options.Length), nil
 		},
 	})
 }
