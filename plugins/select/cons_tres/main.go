@@ -9,6 +9,12 @@ package main
 import (
 	"github.com/sluice-hpc/sluice/plugins/select/internal/place"
 	"github.com/sluice-hpc/sluice/sdk/plugin"
+	"github.com/sluice-hpc/sluice/sdk/selector"
 )
 
-func main() { plugin.ServeSelector(place.Cores()) }
+func main() {
+	plugin.Serve(plugin.Plugin{
+		Doc:    "Gives jobs cores and memory; jobs share nodes.",
+		Select: func(plugin.Options) (selector.Selector, error) { return place.Cores(), nil },
+	})
+}

@@ -7,6 +7,12 @@ package main
 import (
 	"github.com/sluice-hpc/sluice/plugins/select/internal/place"
 	"github.com/sluice-hpc/sluice/sdk/plugin"
+	"github.com/sluice-hpc/sluice/sdk/selector"
 )
 
-func main() { plugin.ServeSelector(place.Nodes()) }
+func main() {
+	plugin.Serve(plugin.Plugin{
+		Doc:    "Gives jobs whole nodes.",
+		Select: func(plugin.Options) (selector.Selector, error) { return place.Nodes(), nil },
+	})
+}
