@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"github.com/sluice-hpc/sluice/core/view"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // the codec of all other messages
 	"google.golang.org/grpc/mem"
@@ -63,12 +62,3 @@ func (p *framePool) Put(b *[]byte) {
 		p.pool.Put(b)
 	}
 }
-
-// streamSink sends the frames of a listing on a stream.
-type streamSink struct{ stream grpc.ServerStream }
-
-// Buffer implements view.Sink.
-func (streamSink) Buffer() []byte { return *frames.Get(0) }
-
-// Send implements view.Sink.
-func (s streamSink) Send(b []byte) error { return s.stream.SendMsg(frame{mem.NewBuffer(&b, frames)}) }

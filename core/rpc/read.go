@@ -30,7 +30,9 @@ func (s *Server) Jobs(r *ctlv1.JobsRequest, stream grpc.ServerStreamingServer[ct
 		who := caller(stream.Context())
 		q.Decorate = func(j *wlm.Job, info *ctlv1.JobInfo) { s.addresses(who, j, info) }
 	}
-	_, err := s.deps.View.List(q, streamSink{stream})
+	sink := s.pacer.sink(stream)
+	defer sink.close()
+	_, err := s.deps.View.List(q, sink)
 	return err
 }
 

@@ -115,6 +115,7 @@ type Server struct {
 	deps    Deps
 	started time.Time
 	calls   map[string]*counter // by full method; fixed once made
+	pacer   *pacer
 	panics  atomic.Uint64
 	garbage atomic.Uint64
 	denied  atomic.Uint64
@@ -130,7 +131,7 @@ func New(d Deps) *Server {
 	if d.FilterTimeout <= 0 {
 		d.FilterTimeout = filterTime
 	}
-	s := &Server{deps: d, started: d.Now(), calls: make(map[string]*counter, len(rows))}
+	s := &Server{deps: d, started: d.Now(), pacer: newPacer(), calls: make(map[string]*counter, len(rows))}
 	for method := range rows {
 		s.calls[method] = &counter{}
 	}

@@ -25,6 +25,7 @@ const maxKey = 256 // bytes of an idempotency key
 // Submit implements ctlv1.ControllerServer.
 func (s *Server) Submit(ctx context.Context, r *ctlv1.SubmitRequest) (*ctlv1.SubmitReply, error) {
 	const op = "rpc.Submit"
+	s.pacer.submits.Add(1)
 	id := auth.From(ctx)
 	if r.GetSpec() == nil {
 		return nil, errs.Newf(op, errs.Invalid, "the submission has no job in it")
