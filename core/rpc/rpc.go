@@ -149,7 +149,6 @@ func (s *Server) GRPC() *grpc.Server {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
-		grpc.SharedWriteBuffer(true),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.NumStreamWorkers(uint32(workers*runtime.GOMAXPROCS(0))),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
