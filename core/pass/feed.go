@@ -1,0 +1,297 @@
+package pass
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/sdk/mirror"
+	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// feed turns the cluster's events into what mirrors are fed. It has tables of
+// its own and is for one goroutine.
+type feed struct {
+	tables  *cluster.Tables
+	encoder *mirror.Encoder
+	classes map[cluster.Class]*mirror.Class
+	known   map[wlm.JobID]bool // jobs that the mirrors have
+
+	jobs     map[wlm.JobID]struct{} // changed since the last frames
+	nodes    map[wlm.NodeName]struct{}
+	ranks    map[wlm.JobID]struct{}
+	parts    bool
+	settings map[string]string // changed ones
+	all      map[string]string
+	reset    bool                   // node indexes changed: mirrors start over
+	unranked map[wlm.JobID]struct{} // pending jobs that wait for a priority
+}
+
+func newFeed() *feed {
+	return &feed{tables: cluster.NewTables(), encoder: mirror.NewEncoder(), classes: map[cluster.Class]*mirror.Class{},
+		known: map[wlm.JobID]bool{}, jobs: map[wlm.JobID]struct{}{}, nodes: map[wlm.NodeName]struct{}{},
+		ranks: map[wlm.JobID]struct{}{}, unranked: map[wlm.JobID]struct{}{}, all: map[string]string{}}
+}
+
+// seed puts what a restored cluster has.
+func (f *feed) seed(t *cluster.Tables) {
+	for _, n := range t.Nodes {
+		f.put(&cluster.Event{Kind: eventv1.Kind_NODE_CHANGED, Node: n})
+	}
+	for _, p := range t.Partitions {
+		f.put(&cluster.Event{Kind: eventv1.Kind_PARTITION_CHANGED, Partition: p})
+	}
+	var jobs []*wlm.Job
+	for j := range t.AllJobs {
+		jobs = append(jobs, j)
+	}
+	slices.SortFunc(jobs, func(a, b *wlm.Job) int { return int(a.ID) - int(b.ID) })
+	for _, j := range jobs {
+		f.put(&cluster.Event{Kind: eventv1.Kind_JOB_CHANGED, Job: j})
+	}
+}
+
+// put takes one event and reports whether it could let a job start.
+func (f *feed) put(e *cluster.Event) bool {
+	switch e.Kind {
+	case eventv1.Kind_BLOB_STORED, eventv1.Kind_STEP_STARTED, eventv1.Kind_STEP_ENDED, eventv1.Kind_KEY_REMEMBERED,
+		eventv1.Kind_RECORDS_ACKED, eventv1.Kind_JOB_SIGNALED:
+		return false // nothing that policies see
+	}
+	if err := f.tables.Put(e); err != nil {
+		f.reset = true // cannot be: the cluster has put it before
+	}
+	switch e.Kind {
+	case eventv1.Kind_JOB_RANKED:
+		for _, id := range e.IDs {
+			f.ranks[id] = struct{}{}
+			delete(f.unranked, id)
+		}
+		return true
+	case eventv1.Kind_JOB_PURGED:
+		for _, id := range e.IDs {
+			f.jobs[id] = struct{}{}
+		}
+		return false
+	case eventv1.Kind_EPOCH:
+		for _, n := range f.tables.Nodes {
+			f.nodes[n.Name] = struct{}{}
+		}
+		return false
+	case eventv1.Kind_NODE_REMOVED, eventv1.Kind_PARTITION_REMOVED:
+		f.reset = true
+		return true
+	}
+	if e.Node != nil {
+		f.nodes[e.Node.Name] = struct{}{}
+	}
+	if e.Partition != nil {
+		f.parts = true
+	}
+	if e.Job == nil {
+		return e.Node != nil || e.Partition != nil
+	}
+	f.job(e.Job)
+	return e.Kind != eventv1.Kind_JOB_STARTED && e.Kind != eventv1.Kind_TASK_SPLIT && e.Kind != eventv1.Kind_JOB_ENDING
+}
+
+func (f *feed) job(j *wlm.Job) {
+	f.jobs[j.ID] = struct{}{}
+	if j.ArrayJob != 0 && j.ArrayJob != j.ID {
+		f.jobs[j.ArrayJob] = struct{}{} // its %limit may let another task start
+	}
+	if j.State == wlm.Pending && !j.Held && !j.Ranked {
+		f.unranked[j.ID] = struct{}{}
+	} else {
+		delete(f.unranked, j.ID)
+	}
+}
+
+// set changes the settings of slurm.conf that policies read.
+func (f *feed) set(s map[string]string) {
+	f.settings = map[string]string{}
+	for k, v := range s {
+		if f.all[k] != v {
+			f.settings[k] = v
+		}
+	}
+	for k := range f.all {
+		if _, there := s[k]; !there {
+			f.settings[k] = ""
+		}
+	}
+	f.all = s
+}
+
+func (f *feed) dirty() bool {
+	return f.reset || f.parts || len(f.jobs)+len(f.nodes)+len(f.ranks)+len(f.settings) > 0
+}
+
+// frames returns the frames that bring an up-to-date mirror to the next rev.
+// none reports that mirrors must start over instead.
+func (f *feed) frames(now wlm.Time) (frames [][]byte, startOver bool) {
+	if f.reset {
+		f.restart()
+		return nil, true
+	}
+	c := mirror.Change{Rev: f.encoder.Rev() + 1, Now: now, Settings: f.settings}
+	for name := range f.nodes {
+		if n := f.tables.Node(name); n != nil {
+			c.Nodes = append(c.Nodes, mirrorNode(n))
+		}
+	}
+	slices.SortFunc(c.Nodes, func(a, b mirror.Node) int { return int(a.Index) - int(b.Index) })
+	if f.parts {
+		c.Partitions = f.partitions()
+		clear(f.classes) // classes name partitions by index
+	}
+	for id := range f.jobs {
+		f.change(&c, id, now)
+	}
+	for id := range f.ranks {
+		if _, whole := f.jobs[id]; whole {
+			continue
+		}
+		if j := f.tables.Job(id); j != nil && f.known[id] && j.State == wlm.Pending {
+			c.Ranks = append(c.Ranks, mirror.Rank{Job: id, Priority: j.Priority})
+		}
+	}
+	f.forget()
+	return f.encoder.Change(c), false
+}
+
+// change adds a job to c: as it is, or as gone.
+func (f *feed) change(c *mirror.Change, id wlm.JobID, now wlm.Time) {
+	if m := f.mirrorJob(f.tables.Job(id), now); m != nil {
+		c.Jobs = append(c.Jobs, m)
+		f.known[id] = true
+		return
+	}
+	if f.known[id] {
+		c.Gone = append(c.Gone, id)
+		delete(f.known, id)
+	}
+}
+
+func (f *feed) forget() {
+	clear(f.jobs)
+	clear(f.nodes)
+	clear(f.ranks)
+	f.parts, f.settings = false, nil
+}
+
+// restart makes an encoder anew: the next frames are a snapshot.
+func (f *feed) restart() {
+	f.encoder = mirror.NewEncoder()
+	f.reset = false
+	clear(f.classes)
+	clear(f.known)
+	f.forget()
+}
+
+// snapshot returns the frames of everything, at the encoder's rev or the next.
+func (f *feed) snapshot(now wlm.Time) [][]byte {
+	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions()}
+	for _, n := range f.tables.Nodes {
+		c.Nodes = append(c.Nodes, mirrorNode(n))
+	}
+	for j := range f.tables.AllJobs {
+		if m := f.mirrorJob(j, now); m != nil {
+			c.Jobs = append(c.Jobs, m)
+			f.known[j.ID] = true
+		}
+	}
+	return f.encoder.Snapshot(c)
+}
+
+func mirrorNode(n *wlm.Node) mirror.Node {
+	m := mirror.Node{Index: n.Index, Name: n.Name, CPUs: int(n.CPUs), Sockets: int(n.Sockets), CoresPerSocket: int(n.CoresPerSocket),
+		ThreadsPerCore: int(n.ThreadsPerCore), Memory: n.RealMemory - min(n.MemSpecLimit, n.RealMemory), TmpDisk: n.TmpDisk,
+		Weight: n.Weight, Features: n.ActiveFeatures, Gres: n.Gres, Usable: n.Available()}
+	for i := range int(n.CoreSpecCount) * max(int(n.ThreadsPerCore), 1) {
+		m.SpecCPUs = m.SpecCPUs.Set(int(n.CPUs) - 1 - i)
+	}
+	return m
+}
+
+func (f *feed) partitions() []mirror.Partition {
+	out := make([]mirror.Partition, len(f.tables.Partitions))
+	for i, p := range f.tables.Partitions {
+		out[i] = mirror.Partition{Index: i, Name: p.Name, Tier: p.PriorityTier, JobFactor: p.PriorityJob,
+			Starts: p.State == wlm.PartUp || p.State == wlm.PartDrain, MinNodes: p.MinNodes, MaxNodes: p.MaxNodes,
+			MaxCPUsPerNode: p.MaxCPUsPerNode, MaxTime: p.MaxTime, LLN: p.LLN, OverSubscribe: p.OverSubscribe,
+			OverCount: p.OverSubCount, ExclusiveUser: p.ExclusiveUser}
+		for _, name := range p.NodeNames {
+			if ni, ok := f.tables.NodeIndex(name); ok {
+				out[i].Nodes = append(out[i].Nodes, ni)
+			}
+		}
+		slices.Sort(out[i].Nodes)
+	}
+	return out
+}
+
+// mirrorJob is a job as policies see it; nil for one that needs nothing and
+// holds nothing.
+func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
+	if j == nil || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 {
+		return nil
+	}
+	m := &mirror.Job{ID: j.ID, Class: f.class(j), Priority: j.Priority, Held: j.Held, Ranked: j.Ranked, Submit: j.Submit,
+		Eligible: j.Eligible, User: j.Spec.User, Account: j.Spec.Account, QOS: j.Spec.QOS, Nice: j.Spec.Nice, Tasks: 1,
+		TimeMin: uint32(j.Spec.TimeMin) * 60}
+	if j.TimeLimit != wlm.Unlimited {
+		m.Limit = uint32(j.TimeLimit) * 60
+	}
+	if j.State == wlm.Pending && j.Flags&wlm.FlagCompleting == 0 {
+		m.Tasks = f.tables.TasksReady(j)
+		m.Ready = !j.Held && j.Reason == wlm.ReasonNone && j.Eligible != 0 && j.Ranked && m.Tasks > 0
+		return m
+	}
+	m.Running, m.Start, m.End = true, j.Start, j.End
+	for i, p := range f.tables.Partitions {
+		if p.Name == j.Partition {
+			m.Partition = i
+		}
+	}
+	if j.Flags&wlm.FlagCompleting != 0 {
+		m.Start, m.End = min(max(j.Start, 1), now), now+1 // its nodes are as good as free
+	}
+	for i := range j.Alloc.Nodes {
+		a := &j.Alloc.Nodes[i]
+		if ni, ok := f.tables.NodeIndex(a.Node); ok && cluster.Holds(j, i) {
+			m.Uses = append(m.Uses, mirror.NodeUse{Node: ni, CPUs: a.CPUs, Mem: a.Mem, Whole: j.Spec.Share == wlm.ShareNever})
+		}
+	}
+	return m
+}
+
+func (f *feed) class(j *wlm.Job) *mirror.Class {
+	key := cluster.ClassOf(j.Spec)
+	if c := f.classes[key]; c != nil {
+		return f.encoder.Class(*c) // the same value again, unless it was forgotten
+	}
+	c := mirror.Class{MinNodes: key.MinNodes, MaxNodes: key.MaxNodes, NodeSizes: key.NodeSizes, ReqNodes: key.ReqNodes,
+		ExcNodes: key.ExcNodes, NTasks: key.NTasks, CPUsPerTask: key.CPUsPerTask, TasksPerNode: key.TasksPerNode,
+		TasksPerCore: key.TasksPerCore, TasksPerSocket: key.TasksPerSocket, SocketsPerNode: key.SocketsPerNode,
+		CoresPerSocket: key.CoresPerSocket, ThreadsPerCore: key.ThreadsPerCore, MinCPUsPerNode: key.MinCPUsPerNode,
+		MemPerNode: key.MemPerNode, MemPerCPU: key.MemPerCPU, MemAll: key.MemAll, TmpDisk: key.TmpDisk, Features: key.Features,
+		Prefer: key.Prefer, TresPerJob: key.TresPerJob, TresPerNode: key.TresPerNode, TresPerSocket: key.TresPerSocket,
+		TresPerTask: key.TresPerTask, Share: key.Share, Contiguous: key.Contiguous, Overcommit: key.Overcommit,
+		Spread: key.SpreadJob, UseMinNodes: key.UseMinNodes, CoreSpec: key.CoreSpec, Licenses: key.Licenses, Reservation: key.Reservation}
+	for _, name := range strings.Split(key.Partitions, ",") {
+		for i, p := range f.tables.Partitions {
+			if p.Name == name {
+				c.Partitions = append(c.Partitions, i)
+			}
+		}
+	}
+	const bound = 20000
+	if len(f.classes) > bound {
+		clear(f.classes)
+	}
+	m := f.encoder.Class(c)
+	f.classes[key] = m
+	return m
+}

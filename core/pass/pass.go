@@ -1,0 +1,444 @@
+// Package pass runs scheduling passes: what changed goes out to the mirrors of
+// the plugins, an agenda and placements come in, and the cluster commits those
+// that hold.
+//
+// A pass crosses to each plugin a fixed number of times, whatever the number of
+// jobs and nodes:
+//
+//  1. the events since the last pass become one change, encoded once, and are
+//     pushed to every plugin (a plugin that started anew gets a snapshot);
+//  2. jobs without a priority are ranked, all of them when priorities age;
+//  3. the scheduler plans an agenda, the selector places it;
+//  4. one Start command commits the placements; those refused are told to the
+//     selector in the next pass;
+//  5. readers get the verdicts as outlooks.
+//
+// Passes never run at the same time. One starts as soon as something changed
+// that could let a job start, but never takes more than half of the time, so
+// that a long queue does not starve the controller. A plugin that is away costs
+// passes, nothing else.
+package pass
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/sdk/errs"
+	"github.com/sluice-hpc/sluice/sdk/hostlist"
+	"github.com/sluice-hpc/sluice/sdk/mirror"
+	"github.com/sluice-hpc/sluice/sdk/plugin/wirecall"
+	"github.com/sluice-hpc/sluice/sdk/priority"
+	"github.com/sluice-hpc/sluice/sdk/sched"
+	"github.com/sluice-hpc/sluice/sdk/selector"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// Plugin is a plugin with a mirror; *pluginhost.Plugin is one.
+type Plugin interface {
+	wirecall.Caller
+	Epoch() uint64
+	PushState(epoch uint64, frames [][]byte) error
+}
+
+// Loop takes the commands of a pass; *ctl.Loop is one.
+type Loop interface {
+	Do(ctx context.Context, cmd cluster.Command) (any, error)
+}
+
+// Options of a runner. Sched, Select and Priority may be the same plugin.
+type Options struct {
+	Loop     Loop
+	Sched    Plugin
+	Select   Plugin
+	Priority Plugin
+	// Outlooks hears what each pass found out about the jobs that wait.
+	Outlooks func(map[wlm.JobID]*wlm.Outlook)
+	Settings map[string]string // of slurm.conf, for policies
+	Age      time.Duration     // how often all priorities are computed; 0: 5 minutes
+	Idle     time.Duration     // a pass at least this often; 0: 30 seconds
+	Now      func() time.Time  // nil: time.Now
+	Log      *slog.Logger
+}
+
+// Stats are a runner's figures, for sdiag and metrics.
+type Stats struct {
+	Passes, Failed, Started, Refused uint64
+	Last, Max, Total                 time.Duration
+}
+
+// Runner runs passes. Publish and Wake may be called from anywhere.
+type Runner struct {
+	o    Options
+	mu   sync.Mutex // guards queue and settings, never held across a call
+	in   []*cluster.Event
+	set  map[string]string
+	wake chan struct{}
+
+	passing sync.Mutex // held during a pass and a forecast: guards what follows
+	feed    *feed
+	fed     map[Plugin]uint64 // epoch fed last
+	refused []selector.Refused
+	aged    time.Time
+	lowest  uint32
+	highest uint32
+	cause   bool // something that could let a job start came since the last plan
+
+	sched                             *sched.Client
+	sel                               *selector.Client
+	prio                              *priority.Client
+	passes, failed, started, refusals atomic.Uint64
+	last, longest, total              atomic.Int64
+}
+
+// New returns a runner for the cluster as it is in t; events after that come by
+// Publish.
+func New(o Options, t *cluster.Tables) *Runner {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Age == 0 {
+		o.Age = 5 * time.Minute
+	}
+	if o.Idle == 0 {
+		o.Idle = 30 * time.Second
+	}
+	r := &Runner{o: o, wake: make(chan struct{}, 1), feed: newFeed(), fed: map[Plugin]uint64{}, cause: true, aged: o.Now(),
+		sched: sched.NewClient(o.Sched), sel: selector.NewClient(o.Select), prio: priority.NewClient(o.Priority)}
+	r.feed.seed(t)
+	r.feed.set(o.Settings)
+	return r
+}
+
+// Publish is a ctl.Listener.
+func (r *Runner) Publish(events []*cluster.Event) {
+	r.mu.Lock()
+	r.in = append(r.in, events...)
+	r.mu.Unlock()
+	r.Wake()
+}
+
+// Configure changes the settings that policies read.
+func (r *Runner) Configure(settings map[string]string) {
+	r.mu.Lock()
+	r.set = settings
+	r.mu.Unlock()
+	r.Wake()
+}
+
+// Wake asks for a pass, because a plugin is new or something outside the events
+// changed.
+func (r *Runner) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stats returns the figures so far.
+func (r *Runner) Stats() Stats {
+	return Stats{r.passes.Load(), r.failed.Load(), r.started.Load(), r.refusals.Load(),
+		time.Duration(r.last.Load()), time.Duration(r.longest.Load()), time.Duration(r.total.Load())}
+}
+
+// Run takes passes until ctx ends.
+func (r *Runner) Run(ctx context.Context) error {
+	idle := time.NewTicker(r.o.Idle)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-idle.C:
+			r.passing.Lock()
+			r.cause = true
+			r.passing.Unlock()
+		case <-r.wake:
+		}
+		begin := r.o.Now()
+		again, err := r.Pass(ctx)
+		took := r.o.Now().Sub(begin)
+		rest := took
+		if err != nil && ctx.Err() == nil {
+			r.failed.Add(1)
+			r.o.Log.Warn("pass failed", "err", err)
+			const pause = 100 * time.Millisecond
+			rest, again = max(rest, pause), true
+		}
+		if again {
+			r.Wake()
+		}
+		// A pass never takes more than half of the time; short ones need no rest.
+		const short = 5 * time.Millisecond
+		if rest > short {
+			select {
+			case <-ctx.Done():
+			case <-time.After(min(rest, time.Second)):
+			}
+		}
+	}
+}
+
+// Pass takes one pass if there is cause for one. again asks for another soon.
+func (r *Runner) Pass(ctx context.Context) (again bool, err error) {
+	r.passing.Lock()
+	defer r.passing.Unlock()
+	begin := r.o.Now()
+	now := wlm.TimeOf(begin)
+	r.take()
+	if err := r.sync(now); err != nil {
+		return false, err
+	}
+	if err := r.rank(ctx, now); err != nil {
+		return false, err
+	}
+	if !r.cause {
+		return false, nil
+	}
+	r.cause = false
+	again, err = r.place(ctx, now)
+	if err != nil {
+		r.cause = true
+	}
+	took := r.o.Now().Sub(begin)
+	r.passes.Add(1)
+	r.last.Store(int64(took))
+	r.total.Add(int64(took))
+	r.longest.Store(max(r.longest.Load(), int64(took)))
+	return again, err
+}
+
+// take moves what was published into the feed.
+func (r *Runner) take() {
+	r.mu.Lock()
+	events, set := r.in, r.set
+	r.in, r.set = nil, nil
+	r.mu.Unlock()
+	for _, e := range events {
+		if r.feed.put(e) {
+			r.cause = true
+		}
+	}
+	if set != nil {
+		r.feed.set(set)
+		r.cause = true
+	}
+}
+
+// plugins lists the distinct plugins with a mirror.
+func (r *Runner) plugins() []Plugin {
+	var out []Plugin
+	for _, p := range []Plugin{r.o.Priority, r.o.Sched, r.o.Select} {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// sync brings every plugin's mirror to the feed's state.
+func (r *Runner) sync(now wlm.Time) error {
+	var frames [][]byte
+	if r.feed.dirty() || r.feed.encoder.Rev() == 0 {
+		var over bool
+		if frames, over = r.feed.frames(now); over {
+			clear(r.fed)
+		}
+	}
+	var snapshot [][]byte
+	for _, p := range r.plugins() {
+		epoch, push := p.Epoch(), frames
+		if r.fed[p] != epoch || epoch == 0 {
+			if snapshot == nil {
+				snapshot = r.feed.snapshot(now)
+			}
+			push = snapshot
+			r.cause = true
+		}
+		if len(push) == 0 {
+			continue
+		}
+		delete(r.fed, p)
+		if err := p.PushState(epoch, push); err != nil {
+			return err
+		}
+		r.fed[p] = epoch
+	}
+	return nil
+}
+
+// rank gives priorities to the jobs that have none, or to all as they age.
+func (r *Runner) rank(ctx context.Context, now wlm.Time) error {
+	req := priority.Request{Highest: r.highest, Lowest: r.lowest}
+	if r.o.Now().Sub(r.aged) >= r.o.Age {
+		req.All, r.aged = true, r.o.Now()
+	} else {
+		for id := range r.feed.unranked {
+			req.Jobs = append(req.Jobs, id)
+		}
+		if len(req.Jobs) == 0 {
+			return nil
+		}
+		slices.Sort(req.Jobs)
+	}
+	ranking, err := r.prio.Rank(ctx, r.feed.encoder.Rev(), now, req)
+	if err != nil {
+		return err
+	}
+	for _, p := range ranking.Priorities {
+		r.highest = max(r.highest, p)
+		if r.lowest == 0 || p < r.lowest {
+			r.lowest = p
+		}
+	}
+	if _, err := r.o.Loop.Do(ctx, &cluster.Rank{Jobs: ranking.Jobs, Priorities: ranking.Priorities}); err != nil {
+		return err
+	}
+	r.take()
+	return r.sync(now)
+}
+
+// place plans, places and commits.
+func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error) {
+	rev := r.feed.encoder.Rev()
+	agenda, err := r.sched.Plan(ctx, rev, now)
+	if err != nil {
+		return false, err
+	}
+	if len(agenda.Entries) == 0 {
+		r.look(nil)
+		return false, nil
+	}
+	result, err := r.sel.Place(ctx, rev, now, selector.Request{Agenda: agenda, Refused: r.refused})
+	if err != nil {
+		return false, err
+	}
+	r.refused = nil
+	if len(result.Placements) > 0 {
+		if again, err = r.commit(ctx, result.Placements); err != nil {
+			return false, err
+		}
+	}
+	r.look(result.Verdicts)
+	return again, nil
+}
+
+// commit starts what holds and remembers what does not.
+func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (again bool, err error) {
+	start := &cluster.Start{Placements: make([]cluster.Placement, 0, len(placements))}
+	for i := range placements {
+		if p, ok := r.placement(&placements[i]); ok {
+			start.Placements = append(start.Placements, p)
+		}
+	}
+	value, err := r.o.Loop.Do(ctx, start)
+	if err != nil {
+		return false, err
+	}
+	reply, ok := value.(*cluster.StartReply)
+	if !ok {
+		return false, errs.Newf("pass.commit", errs.Internal, "reply of type %T", value)
+	}
+	r.started.Add(uint64(len(reply.Started)))
+	r.refusals.Add(uint64(len(reply.Refused)))
+	for _, x := range reply.Refused {
+		r.o.Log.Warn("placement refused", "job", x.Job, "why", x.Text)
+		r.refused = append(r.refused, selector.Refused{Job: x.Job, Text: x.Text})
+	}
+	return false, nil
+}
+
+// placement names nodes and partition of a selector's answer; false for one
+// that names what does not exist.
+func (r *Runner) placement(p *selector.Placement) (cluster.Placement, bool) {
+	t := r.feed.tables
+	if p.Partition < 0 || p.Partition >= len(t.Partitions) {
+		return cluster.Placement{}, false
+	}
+	out := cluster.Placement{Job: p.Job, Partition: t.Partitions[p.Partition].Name, Scheduler: "Main", Nodes: make([]wlm.NodeAlloc, 0, len(p.Uses))}
+	if p.Backfilled {
+		out.Scheduler = "Backfill"
+	}
+	for _, u := range p.Uses {
+		if int(u.Node) >= len(t.Nodes) {
+			return cluster.Placement{}, false
+		}
+		out.Nodes = append(out.Nodes, wlm.NodeAlloc{Node: t.Nodes[u.Node].Name, CPUs: u.CPUs, Mem: u.Mem})
+	}
+	return out, true
+}
+
+// look publishes the verdicts; jobs with the same verdict share one outlook.
+func (r *Runner) look(verdicts []selector.Verdict) {
+	if r.o.Outlooks == nil {
+		return
+	}
+	m := map[wlm.JobID]*wlm.Outlook{}
+	for i := range verdicts {
+		v := &verdicts[i]
+		o := &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes)}
+		for _, id := range v.Jobs {
+			m[id] = o
+		}
+	}
+	r.o.Outlooks(m)
+}
+
+func (r *Runner) nodeNames(list []wlm.NodeIndex) string {
+	names := make([]string, 0, len(list))
+	for _, n := range list {
+		if int(n) < len(r.feed.tables.Nodes) {
+			names = append(names, string(r.feed.tables.Nodes[n].Name))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return hostlist.Compress(names)
+}
+
+// Forecast tells when and where a job would start that is not submitted. The
+// answer has a placement when it could start now.
+func (r *Runner) Forecast(ctx context.Context, j *wlm.Job) (*wlm.Outlook, int, string, error) {
+	r.passing.Lock()
+	defer r.passing.Unlock()
+	now := wlm.TimeOf(r.o.Now())
+	r.take()
+	if err := r.sync(now); err != nil {
+		return nil, 0, "", err
+	}
+	m := &mirror.Job{Class: r.feed.class(j), Ready: true, Submit: now, Eligible: now, User: j.Spec.User, Tasks: 1}
+	if j.TimeLimit != wlm.Unlimited {
+		m.Limit = uint32(j.TimeLimit) * 60
+	}
+	result, err := r.sel.WhatIf(ctx, r.feed.encoder.Rev(), now, m)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	for i := range result.Placements {
+		p, ok := r.placement(&result.Placements[i])
+		if !ok {
+			break
+		}
+		cpus := 0
+		var names []string
+		for _, n := range p.Nodes {
+			cpus += n.CPUs.Count()
+			names = append(names, string(n.Node))
+		}
+		return &wlm.Outlook{Start: now, Nodes: hostlist.Compress(names)}, cpus, p.Partition, nil
+	}
+	k := cluster.ClassOf(j.Spec)
+	for i := range result.Verdicts {
+		v := &result.Verdicts[i]
+		return &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes)}, int(k.MinCPUs()), j.Partition, nil
+	}
+	return &wlm.Outlook{}, int(k.MinCPUs()), j.Partition, nil
+}
