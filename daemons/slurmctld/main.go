@@ -1,0 +1,77 @@
+// Command slurmctld is the controller: it owns the truth about a cluster, lets
+// plugins plan, tells nodes what to run and answers the commands.
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/sluice-hpc/sluice/conf"
+	"github.com/sluice-hpc/sluice/conf/slurmconf"
+	"github.com/sluice-hpc/sluice/daemons/internal/background"
+	"github.com/sluice-hpc/sluice/sdk/version"
+	"github.com/spf13/cobra"
+)
+
+// flags are the command line.
+type flags struct {
+	config     string
+	logFile    string
+	foreground bool
+	clear      bool
+	ignore     bool
+	test       bool
+	verbose    int
+	version    bool
+	noRecover  bool
+	recover    bool
+	systemd    bool
+}
+
+func main() {
+	ready, child := background.Child()
+	status := 0
+	var f flags
+	cmd := &cobra.Command{
+		Use:           "slurmctld [options]",
+		Short:         "The central management daemon of the cluster",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(*cobra.Command, []string) error {
+			path := slurmconf.Find(f.config)
+			switch {
+			case f.version:
+				fmt.Println(version.String())
+			case f.test:
+				status = conf.Check(path, os.Stdout)
+			case !f.foreground && !f.systemd && !child:
+				status = background.Start("slurmctld", os.Stderr)
+			default:
+				return serve(&f, path, child, func() { ready("") })
+			}
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.BoolVarP(&f.clear, "clear", "c", false, "clear all previous state: jobs, nodes, everything")
+	fl.BoolVarP(&f.foreground, "foreground", "D", false, "stay in the foreground")
+	fl.StringVarP(&f.config, "conf-file", "f", "", "configuration file")
+	fl.BoolVarP(&f.ignore, "ignore-state-errors", "i", false, "start with what can be read of damaged state, and say what was lost")
+	fl.StringVarP(&f.logFile, "log-file", "L", "", "log file")
+	fl.BoolVarP(&f.recover, "recover", "r", false, "recover state (always done, unless -c is given)")
+	fl.BoolVarP(&f.noRecover, "recover-all", "R", false, "recover all state (always done, unless -c is given)")
+	fl.BoolVar(&f.systemd, "systemd", false, "started by systemd: stay in the foreground")
+	fl.BoolVarP(&f.test, "test", "t", false, "check the configuration and exit")
+	fl.CountVarP(&f.verbose, "verbose", "v", "log more; may be repeated")
+	fl.BoolVarP(&f.version, "version", "V", false, "print the version")
+	if err := cmd.Execute(); err != nil {
+		text := "slurmctld: error: " + strings.ReplaceAll(err.Error(), "\n", "\nslurmctld: error: ")
+		fmt.Fprintln(os.Stderr, text)
+		ready(text)
+		status = 1
+	}
+	os.Exit(status)
+}

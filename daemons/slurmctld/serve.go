@@ -1,0 +1,435 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sluice-hpc/sluice/conf"
+	"github.com/sluice-hpc/sluice/core/auth"
+	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/core/ctl"
+	"github.com/sluice-hpc/sluice/core/fleet"
+	"github.com/sluice-hpc/sluice/core/journal"
+	"github.com/sluice-hpc/sluice/core/outbox"
+	"github.com/sluice-hpc/sluice/core/pass"
+	"github.com/sluice-hpc/sluice/core/pluginhost"
+	"github.com/sluice-hpc/sluice/core/rpc"
+	"github.com/sluice-hpc/sluice/core/view"
+	"github.com/sluice-hpc/sluice/daemons/internal/logfile"
+	"github.com/sluice-hpc/sluice/sdk/acctstore"
+	"github.com/sluice-hpc/sluice/sdk/proto/acct/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
+	"github.com/sluice-hpc/sluice/sdk/version"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+	"google.golang.org/grpc"
+)
+
+// daemon is a running slurmctld.
+type daemon struct {
+	f       *flags
+	path    string
+	host    string
+	level   slog.LevelVar
+	file    *logfile.File
+	log     *slog.Logger
+	started time.Time
+	stop    context.CancelFunc
+
+	key     auth.Key
+	signer  *auth.Signer
+	plugins *pluginhost.Host
+	loop    *ctl.Loop
+	journal *journal.Journal
+	view    *view.View
+	runner  *pass.Runner
+	orders  *ctl.Orders
+	nodes   *ctl.Nodes
+	fleet   *fleet.Fleet
+	pump    *outbox.Pump
+	store   *acctstore.Client
+
+	mu  sync.Mutex // guards cfg
+	cfg *conf.Config
+}
+
+const heartbeat = 10 * time.Second
+
+// serve runs the controller until it is told to end; ready is called when it
+// serves.
+func serve(f *flags, path string, inBackground bool, ready func()) error {
+	cfg, warnings, err := conf.Load(path)
+	if err != nil {
+		return err
+	}
+	d := &daemon{f: f, path: path, cfg: cfg, host: shortHost(), started: time.Now()}
+	if err := d.openLog(inBackground); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		d.log.Warn("configuration", "at", w.Error())
+	}
+	if cfg.StateSaveLocation, err = filepath.Abs(cfg.StateSaveLocation); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.StateSaveLocation, 0o755); err != nil {
+		return fmt.Errorf("StateSaveLocation: %w", err)
+	}
+	if f.clear {
+		if err := os.RemoveAll(filepath.Join(cfg.StateSaveLocation, "journal")); err != nil {
+			return fmt.Errorf("StateSaveLocation: %w", err)
+		}
+	}
+	if d.key, err = auth.LoadKey(cfg.KeyPath()); errors.Is(err, os.ErrNotExist) {
+		d.log.Warn("slurm.key is missing: a new one is made, which slurmd on other hosts need too", "path", cfg.KeyPath())
+		d.key, err = auth.CreateKey(cfg.KeyPath())
+	}
+	if err != nil {
+		return err
+	}
+	if d.signer, err = auth.NewSigner(cfg.StateSaveLocation); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	d.stop = stop
+	return d.run(ctx, ready)
+}
+
+// run wires the rooms in the order in which they need each other, and stops
+// them in reverse. The first that ends ends all.
+func (d *daemon) run(ctx context.Context, ready func()) error {
+	cfg := d.cfg
+	var err error
+	if d.plugins, err = pluginhost.New(pluginhost.Config{PluginDir: filepath.SplitList(cfg.PluginDir), RunDir: cfg.StateSaveLocation,
+		Cluster: cfg.ClusterName, HostName: "slurmctld", Log: d.log}); err != nil {
+		return err
+	}
+	defer func() {
+		const patience = 3 * time.Second
+		c, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		d.plugins.Close(c)
+	}()
+	set, err := d.startPlugins(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := d.recover()
+	if err != nil {
+		return err
+	}
+	defer d.journal.Close()
+	if err := d.begin(c); err != nil {
+		return err
+	}
+	d.wire(c, set)
+	srv, lis, err := d.listen(set)
+	if err != nil {
+		return err
+	}
+	if err := d.writePidFile(); err != nil {
+		d.log.Warn("pid file", "err", err)
+	}
+	defer d.removePidFile()
+	ended := make(chan error, 8)
+	var wg sync.WaitGroup
+	start := func(run func(context.Context) error) { wg.Go(func() { ended <- run(ctx) }) }
+	start(d.loop.Run)
+	start(d.orders.Run)
+	start(d.runner.Run)
+	start(d.nodes.Watch)
+	start(d.pump.Run)
+	start(d.tokens)
+	wg.Go(func() { ended <- srv.Serve(lis) })
+	d.log.Info("slurmctld serves", "version", version.Full(), "cluster", cfg.ClusterName, "addr", lis.Addr().String())
+	ready()
+	go d.signals(ctx)
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+	}
+	srv.Stop()
+	d.stop()
+	wg.Wait()
+	d.log.Info("slurmctld ends", "err", err)
+	if errors.Is(err, grpc.ErrServerStopped) || errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return err
+}
+
+// recover opens the journal and brings the cluster back.
+func (d *daemon) recover() (*cluster.Cluster, error) {
+	c, j, err := ctl.Open(journal.Options{Dir: d.cfg.StateSaveLocation, ID: d.host, Salvage: d.f.ignore, Log: d.log}, settings(d.cfg))
+	if err != nil {
+		return nil, err
+	}
+	d.journal = j
+	r := j.Report()
+	d.log.Info("state recovered", "jobs", c.JobCount(), "entries", r.Entries, "snapshot", r.Snapshot, "took", r.Took, "lost", r.Lost)
+	if r.Lost > 0 {
+		d.log.Error("the journal was cut: state of this many turns is lost", "entries", r.Lost)
+	}
+	return c, nil
+}
+
+// begin applies the configuration and opens this controller's term, before
+// anyone listens.
+func (d *daemon) begin(c *cluster.Cluster) error {
+	loop := ctl.New(c, d.journal, ctl.Options{Log: d.log})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- loop.Run(ctx) }()
+	changes, err := loop.Do(ctx, configure(d.cfg))
+	if err == nil {
+		_, err = loop.Do(ctx, &cluster.Begin{Epoch: d.journal.Term()})
+	}
+	cancel()
+	if e := <-done; err == nil {
+		err = e
+	}
+	if list, ok := changes.([]string); ok && len(list) > 0 {
+		d.log.Info("configuration applied", "changes", len(list))
+	}
+	return err
+}
+
+// wire makes the rooms around the loop.
+func (d *daemon) wire(c *cluster.Cluster, set *pluginSet) {
+	cfg := d.cfg
+	d.view = view.New()
+	d.view.Seed(&c.Tables)
+	nodes := &ctl.Nodes{Loads: d.view, PublicKey: d.signer.Public(), Beat: heartbeat, Now: time.Now, Log: d.log,
+		Silence: func() time.Duration { return finite(d.config().SlurmdTimeout) },
+		Names:   d.nodeNames}
+	d.nodes = nodes
+	d.fleet = fleet.New(nodes, d.log)
+	d.fleet.SetTerm(d.journal.Term())
+	d.orders = ctl.NewOrders(ctl.OrderOptions{Cluster: cfg.ClusterName, Send: d.fleet, Read: d.view, Signer: d.signer, Term: d.journal.Term(),
+		KillWait: func() time.Duration { return finite(d.config().KillWait) }, NodeAddr: d.nodeAddr, Log: d.log})
+	nodes.Orders = d.orders
+	records := newRecords(d.log)
+	late := &lateLoop{}
+	d.runner = pass.New(pass.Options{Loop: late, Sched: set.sched, Select: set.selector, Priority: set.priority,
+		Outlooks: d.view.SetOutlooks, Settings: policySettings(cfg), Age: finite(cfg.PriorityCalcPeriod), Log: d.log}, &c.Tables)
+	set.wake.set(d.runner.Wake)
+	d.loop = ctl.New(c, d.journal, ctl.Options{Log: d.log}, d.view.Publish, d.runner.Publish, d.orders.Hear, records.hear)
+	late.Loop, nodes.Loop = d.loop, d.loop
+	records.start(d.loop, c)
+	d.store = acctstore.NewClient(set.store)
+	d.pump = outbox.New(records, d.store, outbox.Options{Cluster: cfg.ClusterName, After: records.acked, Log: d.log})
+}
+
+// lateLoop is the loop for rooms that are made before it.
+type lateLoop struct{ *ctl.Loop }
+
+func finite(t time.Duration) time.Duration {
+	if t == conf.Forever {
+		return 0
+	}
+	return t
+}
+
+func (d *daemon) nodeNames() []wlm.NodeName {
+	var out []wlm.NodeName
+	d.view.Read(func(t *cluster.Tables) {
+		for _, n := range t.Nodes {
+			if n.State != wlm.NodeFuture && n.State != wlm.NodeDown {
+				out = append(out, n.Name)
+			}
+		}
+	})
+	return out
+}
+
+// nodeAddr is where a node's own service listens.
+func (d *daemon) nodeAddr(n *wlm.Node) string {
+	host, port := n.Addr, n.Port
+	if host == "" {
+		host = n.Hostname
+	}
+	if host == "" {
+		host = string(n.Name)
+	}
+	if port == 0 {
+		port = uint32(d.config().SlurmdPort)
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))
+}
+
+// listen serves commands and nodes on SlurmctldPort.
+func (d *daemon) listen(set *pluginSet) (*grpc.Server, net.Listener, error) {
+	cfg := d.cfg
+	bind := ""
+	if cfg.CommunicationParameters.Has("NoCtldInAddrAny") && len(cfg.Hosts) > 0 {
+		bind = cfg.Hosts[0].Addr
+	}
+	lis, err := net.Listen("tcp", net.JoinHostPort(bind, strconv.Itoa(int(cfg.SlurmctldPort))))
+	if err != nil {
+		return nil, nil, fmt.Errorf("SlurmctldPort=%d: %w", cfg.SlurmctldPort, err)
+	}
+	gate := auth.NewGate(d.key, cfg.ClusterName, slurmUID(cfg))
+	service := rpc.New(d.rpcOptions(set))
+	srv := grpc.NewServer(service.ServerOptions(gate)...)
+	ctlv1.RegisterControllerServer(srv, service)
+	acctv1.RegisterAccountingServer(srv, service)
+	nodev1.RegisterFleetServer(srv, d.fleet)
+	return srv, lis, nil
+}
+
+// tokens serves the local token socket.
+func (d *daemon) tokens(ctx context.Context) error {
+	issuer := &auth.Issuer{Key: d.key, Cluster: d.cfg.ClusterName, Controllers: d.controllers}
+	if err := auth.ServeSocket(ctx, d.cfg.TokenSocket(), issuer.Reply); err != nil {
+		d.log.Error("local tokens are not served", "err", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (d *daemon) controllers() []string {
+	cfg := d.config()
+	var out []string
+	for _, h := range cfg.Hosts {
+		addr := h.Addr
+		if addr == "" {
+			addr = h.Name
+		}
+		out = append(out, net.JoinHostPort(addr, strconv.Itoa(int(cfg.SlurmctldPort))))
+	}
+	return out
+}
+
+// signals handles what the kernel brings: SIGTERM and SIGINT end, SIGHUP reads
+// the configuration again, SIGUSR2 reopens the log file.
+func (d *daemon) signals(ctx context.Context) {
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-ch:
+			switch s {
+			case syscall.SIGHUP:
+				if _, _, err := d.reconfigure(ctx, false); err != nil {
+					d.log.Error("configuration not applied", "err", err)
+				}
+			case syscall.SIGUSR2:
+				if err := d.file.Reopen(); err != nil {
+					d.log.Error("log file not reopened", "err", err)
+				}
+			default:
+				d.log.Info("told to end", "signal", s.String())
+				d.stop()
+			}
+		}
+	}
+}
+
+func (d *daemon) config() *conf.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg
+}
+
+// reconfigure reads the configuration again and applies it, all or nothing.
+func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warnings []string, err error) {
+	next, warn, err := conf.Load(d.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range warn {
+		warnings = append(warnings, w.Error())
+	}
+	for _, c := range conf.Diff(d.config(), next) {
+		changes = append(changes, c.String())
+	}
+	if dryRun {
+		return changes, warnings, nil
+	}
+	if next.StateSaveLocation, err = filepath.Abs(next.StateSaveLocation); err != nil {
+		return nil, nil, err
+	}
+	if _, err := d.loop.Do(ctx, configure(next)); err != nil {
+		return nil, nil, err
+	}
+	d.mu.Lock()
+	d.cfg = next
+	d.mu.Unlock()
+	d.setLevel(next)
+	d.runner.Configure(policySettings(next))
+	d.view.Read(func(t *cluster.Tables) {
+		for _, n := range t.Nodes {
+			d.fleet.Send(n.Name, &nodev1.ToNode{Body: &nodev1.ToNode_Reconfigured{Reconfigured: &nodev1.Reconfigured{}}})
+		}
+	})
+	d.log.Info("configuration applied", "changes", len(changes))
+	return changes, warnings, nil
+}
+
+func (d *daemon) openLog(inBackground bool) error {
+	path := d.f.logFile
+	if path == "" {
+		path = d.cfg.SlurmctldLogFile
+	}
+	if path != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("SlurmctldLogFile: %w", err)
+		}
+	}
+	var err error
+	if inBackground {
+		d.file, err = logfile.Open(path, nil)
+	} else {
+		d.file, err = logfile.Open(path, os.Stderr)
+	}
+	if err != nil {
+		return fmt.Errorf("SlurmctldLogFile: %w", err)
+	}
+	d.setLevel(d.cfg)
+	d.log = d.file.Logger(&d.level)
+	return nil
+}
+
+func (d *daemon) setLevel(cfg *conf.Config) {
+	d.level.Set((cfg.SlurmctldDebug + conf.Level(d.f.verbose)).Slog())
+}
+
+func (d *daemon) writePidFile() error {
+	path := d.cfg.SlurmctldPidFile
+	if path == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), 0o644)
+}
+
+func (d *daemon) removePidFile() {
+	if text, err := os.ReadFile(d.cfg.SlurmctldPidFile); err == nil && strings.TrimSpace(string(text)) == strconv.Itoa(os.Getpid()) {
+		os.Remove(d.cfg.SlurmctldPidFile)
+	}
+}
+
+func shortHost() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	h, _, _ = strings.Cut(h, ".")
+	return h
+}

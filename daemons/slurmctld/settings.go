@@ -1,0 +1,77 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluice-hpc/sluice/conf"
+	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
+)
+
+// settings are the cluster's rules as the configuration states them.
+func settings(c *conf.Config) cluster.Settings {
+	secs := func(d time.Duration) uint32 {
+		if d < 0 || d == conf.Forever {
+			return 0
+		}
+		return uint32(d / time.Second)
+	}
+	s := cluster.Settings{
+		Cluster: c.ClusterName, MaxJobCount: int(c.MaxJobCount), FirstJobID: c.FirstJobId, MaxJobID: c.MaxJobId,
+		MaxArraySize: c.MaxArraySize, MaxScriptBytes: c.SchedulerParameters.Int("max_script_size", 4<<20),
+		DefMemPerCPU: c.DefMemPerCPU, DefMemPerNode: c.DefMemPerNode, MaxMemPerCPU: c.MaxMemPerCPU, MaxMemPerNode: c.MaxMemPerNode,
+		TrackMemory: c.SelectTypeParameters.Memory, JobRequeue: c.JobRequeue, MinJobAge: secs(c.MinJobAge), KillWait: secs(c.KillWait),
+		OverTimeLimit: c.OverTimeLimit, SlurmdTimeout: secs(c.SlurmdTimeout), ReturnToService: int(c.ReturnToService),
+		ConfigOverrides: c.SlurmdParameters.Has("config_overrides"), MaxDependDepth: c.DependencyParameters.Int("max_depend_depth", 10),
+		MaxBatchRequeue: c.MaxBatchRequeue, EnforceLimits: c.EnforcePartLimits,
+		KillInvalidDep: c.DependencyParameters.Has("kill_invalid_depend") || c.SchedulerParameters.Has("kill_invalid_depend"),
+	}
+	for code := range 256 {
+		if c.RequeueExit.Has(code) {
+			s.RequeueExit = append(s.RequeueExit, code)
+		}
+		if c.RequeueExitHold.Has(code) {
+			s.RequeueExitHold = append(s.RequeueExitHold, code)
+		}
+	}
+	return s
+}
+
+// policyKeys are the values of slurm.conf that plugins see.
+var policyKeys = []string{"SchedulerParameters", "SchedulerType", "SelectType", "SelectTypeParameters", "PriorityType",
+	"PriorityFlags", "PriorityMaxAge", "PriorityFavorSmall", "PriorityCalcPeriod", "PriorityWeightAge", "PriorityWeightAssoc",
+	"PriorityWeightFairshare", "PriorityWeightJobSize", "PriorityWeightPartition", "PriorityWeightQOS", "PriorityWeightTRES"}
+
+// policySettings are the values of slurm.conf for the views of plugins.
+func policySettings(c *conf.Config) map[string]string {
+	out := map[string]string{}
+	for _, k := range policyKeys {
+		if v, _, ok := c.Raw(k); ok && v != "" {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// configure is the command that brings the cluster in line with c.
+func configure(c *conf.Config) *cluster.Configure {
+	f := &cluster.Configure{Settings: settings(c), Nodes: slices.Clone(c.Nodes), Partitions: slices.Clone(c.Partitions)}
+	for i := range f.Partitions {
+		if f.Partitions[i].PriorityJob == 0 {
+			f.Partitions[i].PriorityJob = 1
+		}
+	}
+	for _, d := range c.DownNodes {
+		for i := range f.Nodes {
+			if n := &f.Nodes[i]; slices.Contains(d.NodeNames, n.Name) {
+				if d.State == wlm.NodeDown {
+					n.State = wlm.NodeDown
+				}
+				n.Flags |= d.Flags
+				n.Reason = d.Reason
+			}
+		}
+	}
+	return f
+}
