@@ -67,3 +67,6 @@ func (c *Cluster) RecordsPending() int { return len(c.records.queue) }
 
 // LastRecord is the number of the newest record.
 func (c *Cluster) LastRecord() uint64 { return c.records.next - 1 }
+
+// AckedRecord is the number up to which accounting storage has every record.
+func (c *Cluster) AckedRecord() uint64 { return c.records.acked }

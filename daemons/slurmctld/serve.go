@@ -28,8 +28,6 @@ import (
 	"github.com/sluice-hpc/sluice/core/view"
 	"github.com/sluice-hpc/sluice/daemons/internal/logfile"
 	"github.com/sluice-hpc/sluice/sdk/acctstore"
-	"github.com/sluice-hpc/sluice/sdk/proto/acct/v1"
-	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/version"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -59,6 +57,9 @@ type daemon struct {
 	fleet   *fleet.Fleet
 	pump    *outbox.Pump
 	store   *acctstore.Client
+
+	server   *grpc.Server
+	serveRPC func() error
 
 	mu  sync.Mutex // guards cfg
 	cfg *conf.Config
@@ -135,7 +136,7 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 		return err
 	}
 	d.wire(c, set)
-	srv, lis, err := d.listen(set)
+	lis, err := d.listen(set)
 	if err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 	start(d.nodes.Watch)
 	start(d.pump.Run)
 	start(d.tokens)
-	wg.Go(func() { ended <- srv.Serve(lis) })
+	wg.Go(func() { ended <- d.serveRPC() })
 	d.log.Info("slurmctld serves", "version", version.Full(), "cluster", cfg.ClusterName, "addr", lis.Addr().String())
 	ready()
 	go d.signals(ctx)
@@ -160,7 +161,7 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 	case <-ctx.Done():
 	case err = <-ended:
 	}
-	srv.Stop()
+	d.server.Stop()
 	d.stop()
 	wg.Wait()
 	d.log.Info("slurmctld ends", "err", err)
@@ -270,7 +271,7 @@ func (d *daemon) nodeAddr(n *wlm.Node) string {
 }
 
 // listen serves commands and nodes on SlurmctldPort.
-func (d *daemon) listen(set *pluginSet) (*grpc.Server, net.Listener, error) {
+func (d *daemon) listen(set *pluginSet) (net.Listener, error) {
 	cfg := d.cfg
 	bind := ""
 	if cfg.CommunicationParameters.Has("NoCtldInAddrAny") && len(cfg.Hosts) > 0 {
@@ -278,15 +279,21 @@ func (d *daemon) listen(set *pluginSet) (*grpc.Server, net.Listener, error) {
 	}
 	lis, err := net.Listen("tcp", net.JoinHostPort(bind, strconv.Itoa(int(cfg.SlurmctldPort))))
 	if err != nil {
-		return nil, nil, fmt.Errorf("SlurmctldPort=%d: %w", cfg.SlurmctldPort, err)
+		return nil, fmt.Errorf("SlurmctldPort=%d: %w", cfg.SlurmctldPort, err)
 	}
-	gate := auth.NewGate(d.key, cfg.ClusterName, slurmUID(cfg))
-	service := rpc.New(d.rpcOptions(set))
-	srv := grpc.NewServer(service.ServerOptions(gate)...)
-	ctlv1.RegisterControllerServer(srv, service)
-	acctv1.RegisterAccountingServer(srv, service)
-	nodev1.RegisterFleetServer(srv, d.fleet)
-	return srv, lis, nil
+	service := rpc.New(d.rpcDeps(set))
+	d.server = service.GRPC()
+	d.serveRPC = func() error { return service.Serve(d.server, lis) }
+	return lis, nil
+}
+
+// endSoon ends the daemon once the replies on their way are sent.
+func (d *daemon) endSoon() {
+	const patience = time.Second
+	timer := time.AfterFunc(patience, d.stop)
+	d.server.GracefulStop()
+	timer.Stop()
+	d.stop()
 }
 
 // tokens serves the local token socket.

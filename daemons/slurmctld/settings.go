@@ -6,7 +6,6 @@ import (
 
 	"github.com/sluice-hpc/sluice/conf"
 	"github.com/sluice-hpc/sluice/core/cluster"
-	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
 // settings are the cluster's rules as the configuration states them.
@@ -60,17 +59,6 @@ func configure(c *conf.Config) *cluster.Configure {
 	for i := range f.Partitions {
 		if f.Partitions[i].PriorityJob == 0 {
 			f.Partitions[i].PriorityJob = 1
-		}
-	}
-	for _, d := range c.DownNodes {
-		for i := range f.Nodes {
-			if n := &f.Nodes[i]; slices.Contains(d.NodeNames, n.Name) {
-				if d.State == wlm.NodeDown {
-					n.State = wlm.NodeDown
-				}
-				n.Flags |= d.Flags
-				n.Reason = d.Reason
-			}
 		}
 	}
 	return f
