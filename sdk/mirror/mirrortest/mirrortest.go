@@ -141,6 +141,14 @@ func (c *Cluster) Frames() ([][]byte, uint64) {
 	return c.encoder.Change(ch), ch.Rev
 }
 
+// Reset returns a snapshot of everything: a mirror that takes it forgets what it
+// had, and follows the cluster's frames from there.
+func (c *Cluster) Reset() ([][]byte, uint64) {
+	c.Frames()
+	return c.encoder.Snapshot(mirror.Change{Now: c.Now, Nodes: c.Nodes, Partitions: c.Partitions, Counters: c.Counters,
+		Settings: c.Settings, Jobs: slices.Collect(maps.Values(c.Jobs))}), c.encoder.Rev()
+}
+
 // Ready returns the ready pending jobs by id.
 func (c *Cluster) Ready() []*mirror.Job {
 	var list []*mirror.Job

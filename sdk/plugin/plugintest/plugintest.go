@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -220,4 +221,16 @@ func testUnknownOption(t *testing.T, path string) {
 	if err == nil || !strings.Contains(err.Error(), "no_such_option") {
 		t.Errorf("an option that is not in the manifest must be refused by name, not accepted silently: %v", err)
 	}
+}
+
+// Build compiles a plugin's package under the program's name and returns its path.
+func Build(t testing.TB, pkg, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	cmd := exec.Command("go", "build", "-o", path, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+	}
+	return path
 }

@@ -1,0 +1,13 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/sluice-hpc/sluice/sdk/priority/prioritytest"
+	"github.com/sluice-hpc/sluice/sdk/plugin/plugintest"
+)
+
+// The built program keeps the contract of its kind.
+func TestConforms(t *testing.T) {
+	prioritytest.RunBinary(t, plugintest.Build(t, ".", "priority_basic"), nil)
+}

@@ -1,0 +1,13 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/sluice-hpc/sluice/sdk/selector/selectortest"
+	"github.com/sluice-hpc/sluice/sdk/plugin/plugintest"
+)
+
+// The built program keeps the contract of its kind.
+func TestConforms(t *testing.T) {
+	selectortest.RunBinary(t, plugintest.Build(t, ".", "select_linear"), nil)
+}
