@@ -92,7 +92,7 @@ func (s *Server) Steps(_ context.Context, r *ctlv1.StepsRequest) (*ctlv1.StepsRe
 	if err != nil {
 		return nil, err
 	}
-	reply := &ctlv1.StepsReply{}
+	reply := &ctlv1.StepsReply{Now: int64(s.now())}
 	for _, st := range steps {
 		reply.Steps = append(reply.Steps, wire.StepToWire(st))
 	}
