@@ -7,6 +7,7 @@ package sched
 
 import (
 	"context"
+	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/mirror"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -35,11 +36,11 @@ const (
 type Entry struct {
 	Job         wlm.JobID
 	WhenBlocked WhenBlocked
+	MayPreempt  bool
 	Expected    uint32           // seconds it is expected to run; 0: its limit
 	NotBefore   wlm.Time         // 0: now
 	Prefer      []wlm.NodeIndex  // nodes to try first
 	Avoid       []wlm.NodeIndex  // nodes to try last
-	MayPreempt  bool             //
 	Placement   []mirror.NodeUse // a whole placement of its own
 }
 
@@ -53,6 +54,9 @@ type Agenda struct {
 
 // Add appends a job.
 func (a *Agenda) Add(job wlm.JobID, when WhenBlocked) {
+	if n := len(a.Entries); n == cap(a.Entries) {
+		a.Entries = slices.Grow(a.Entries, max(n, 64)) // append alone copies a long agenda five times
+	}
 	a.Entries = append(a.Entries, Entry{Job: job, WhenBlocked: when})
 }
 
