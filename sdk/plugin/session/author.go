@@ -38,6 +38,7 @@ type plugin struct {
 
 	sendMu sync.Mutex // held while the stream takes a frame
 	stream PluginStream
+	ended  bool // Serve has returned: the stream may not be used
 
 	failed chan error // capacity 1
 	work   sync.WaitGroup
@@ -68,6 +69,7 @@ func Serve(ctx context.Context, stream PluginStream, a Author) error {
 	defer cancel()
 	p := &plugin{ctx: ctx, stream: stream, calls: map[uint64]*running{}, failed: make(chan error, 1)}
 	p.serial.wake = make(chan struct{}, 1)
+	defer p.end()
 	first, err := stream.Recv()
 	if err != nil {
 		return endOf(err)
@@ -142,7 +144,20 @@ func (p *plugin) send(f *pluginv1.PluginFrame) error {
 	f.Epoch = p.epoch
 	p.sendMu.Lock()
 	defer p.sendMu.Unlock()
+	return p.sendLocked(f)
+}
+
+func (p *plugin) sendLocked(f *pluginv1.PluginFrame) error {
+	if p.ended {
+		return io.EOF
+	}
 	return p.stream.Send(f)
+}
+
+func (p *plugin) end() {
+	p.sendMu.Lock()
+	p.ended = true
+	p.sendMu.Unlock()
 }
 
 var errDrain = errors.New("drain")
@@ -324,7 +339,7 @@ func (p *plugin) sendReply(r *running, b []byte, last *pluginv1.Reply) error {
 		if !more {
 			f.Item, f.Error = last.GetItem(), last.GetError()
 		}
-		return p.stream.Send(&pluginv1.PluginFrame{Epoch: p.epoch, Body: &pluginv1.PluginFrame_Reply{Reply: f}})
+		return p.sendLocked(&pluginv1.PluginFrame{Epoch: p.epoch, Body: &pluginv1.PluginFrame_Reply{Reply: f}})
 	})
 }
 
