@@ -39,6 +39,9 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for plugins of another user
+		panic(err)
+	}
 	programs = filepath.Join(dir, "libexec")
 	first := filepath.Join(programs, "sched_a")
 	if out, err := exec.Command("go", "build", "-o", first, "./testdata/plugin").CombinedOutput(); err != nil {
@@ -523,6 +526,55 @@ func TestClosedPluginsFailTheirCalls(t *testing.T) {
 	}
 	if h.Plugin("job_submit") != nil {
 		t.Error("the host still knows it")
+	}
+}
+
+// A plugin of another user serves, and has that user's rights only.
+func TestPluginUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may run plugins as another user")
+	}
+	h, _, ctx := newHost(t)
+	if err := os.Chmod(filepath.Dir(filepath.Dir(h.run.path)), 0o755); err != nil { // as a daemon's RunDir is
+		t.Fatal(err)
+	}
+	user, err := LookupUser("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, h, ctx, Spec{Kind: "job_submit", Name: "a", User: user})
+	if _, err := submit(ctx, p, wlm.Spec{}); err != nil {
+		t.Error(err)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Info().GetPid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprint(user.Uid)
+	if want := "Uid:\t" + strings.Join([]string{id, id, id, id}, "\t"); !strings.Contains(string(b), want) {
+		t.Errorf("the process has not the uid %s:\n%s", id, b)
+	}
+	if _, err := LookupUser("no such user"); errs.KindOf(err) != errs.NotFound {
+		t.Errorf("an unknown user: %v", err)
+	}
+}
+
+// The environment of a plugin is its own, and of the host's descriptors it has
+// none but the lifeline.
+func TestNothingIsInherited(t *testing.T) {
+	t.Setenv("SLUICE_SECRET", "42")
+	h, _, ctx := newHost(t)
+	p := start(t, h, ctx, Spec{Kind: "sched", Name: "a"})
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Info().GetPid()))
+	if err != nil || bytes.Contains(b, []byte("SLUICE_SECRET")) || !bytes.Contains(b, []byte("PATH=")) {
+		t.Errorf("environment %q, error %v", b, err)
+	}
+	pid := int(p.Info().GetPid())
+	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
+		t.Errorf("the process group of %d is %d, error %v", pid, group, err)
+	}
+	if link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/0", pid)); err != nil || link != "/dev/null" {
+		t.Errorf("stdin is %s, error %v", link, err)
 	}
 }
 

@@ -229,7 +229,6 @@ type packer struct {
 	now     wlm.Time
 	records int
 	bytes   int
-	ranks   int
 	out     [][]byte
 }
 

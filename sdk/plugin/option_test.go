@@ -18,7 +18,6 @@ type config struct {
 	Which   string        `option:"which" allowed:"first, last or none"`
 	Many    []string      `option:"many"`
 	Enabled bool          `option:"enabled"`
-	ignored int
 }
 
 func defaults() config {
