@@ -44,11 +44,11 @@ func (s *Server) UpdateJob(ctx context.Context, r *ctlv1.UpdateJobRequest) (*ctl
 	if unbounded(r.GetFilter()) {
 		return nil, errs.Newf("rpc.UpdateJob", errs.Invalid, "the request names no job and no filter: it would change every job")
 	}
-	mods, messages, err := s.filterModify(ctx, r)
+	mods, failed, messages, err := s.filterModify(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	reply := &ctlv1.UpdateJobReply{Messages: messages}
+	reply := &ctlv1.UpdateJobReply{Messages: messages, Results: failures(failed)}
 	for _, m := range mods {
 		got, err := s.deps.Loop.Do(ctx, &cluster.UpdateJob{Filter: m.filter, Verb: r.GetVerb(), Set: m.set, Caller: caller(ctx)})
 		if err != nil {

@@ -84,11 +84,12 @@ func (p *proven) put(s *wlm.Spec) {
 }
 
 // identify decides for whom a job is. Everybody submits for himself, in one of
-// his groups; administrators may name somebody else.
+// his groups. Root and SlurmUser may name somebody else; operators may not, for
+// a job of root's would make them root.
 func identify(op string, spec *wlm.Spec, id *auth.Identity) (*proven, error) {
 	p := &proven{uid: id.UID, gid: id.GID, user: id.User}
 	if spec.User != id.UID {
-		if !id.Admin() {
+		if !trusted(id) {
 			return nil, errs.Coded(op, errs.UserIDMissing).With("--uid=%d: only root and SlurmUser submit for others", spec.User)
 		}
 		a, err := auth.LookupUser(strconv.FormatUint(uint64(spec.User), 10))
@@ -98,7 +99,7 @@ func identify(op string, spec *wlm.Spec, id *auth.Identity) (*proven, error) {
 		p.uid, p.gid, p.user = a.UID, a.GID, a.Name
 	}
 	if g := spec.Group; g != p.gid && (g != 0 || spec.GroupName != "") {
-		if !id.Admin() && !slices.Contains(id.GIDs, g) && !slices.Contains(auth.Groups(p.user, p.gid), g) {
+		if !trusted(id) && !slices.Contains(id.GIDs, g) && !slices.Contains(auth.Groups(p.user, p.gid), g) {
 			return nil, errs.Coded(op, errs.AccessDenied).With("--gid=%d: user %s is not in that group", g, p.user)
 		}
 		p.gid = g
@@ -106,6 +107,9 @@ func identify(op string, spec *wlm.Spec, id *auth.Identity) (*proven, error) {
 	p.group = auth.GroupName(p.gid)
 	return p, nil
 }
+
+// trusted reports whether an identity may act as anybody.
+func trusted(id *auth.Identity) bool { return id.Role >= auth.RoleSlurmUser }
 
 // checkScript refuses what the kernel would not start.
 func checkScript(op string, script []byte) error {
@@ -197,30 +201,32 @@ type modification struct {
 }
 
 // filterModify asks the job_submit plugins about a change of each job that the
-// request selects. Without plugins the request stays whole.
-func (s *Server) filterModify(ctx context.Context, r *ctlv1.UpdateJobRequest) (mods []modification, messages []string, err error) {
+// request selects. Without plugins the request stays whole. With them, no change
+// of the caller's jobs goes by unasked: references to nothing are failures here,
+// and never reach the command, which might find a job there a moment later.
+func (s *Server) filterModify(ctx context.Context, r *ctlv1.UpdateJobRequest) (mods []modification, failed []cluster.Failure, messages []string, err error) {
 	whole := []modification{{r.GetFilter(), r.GetSet()}}
 	if r.GetVerb() != ctlv1.UpdateJobRequest_SET || s.deps.Filters == nil {
-		return whole, nil, nil
+		return whole, nil, nil, nil
 	}
 	filters := s.deps.Filters()
+	if len(filters) == 0 {
+		return whole, nil, nil, nil
+	}
 	found, missing, err := s.deps.View.Find(r.GetFilter())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	if len(filters) == 0 || len(found) == 0 || len(missing) > 0 {
-		return whole, nil, nil // the command says what is missing
+	for _, ref := range missing {
+		failed = append(failed, cluster.Failure{Ref: ref, Code: errs.InvalidJobID})
 	}
 	who := caller(ctx)
 	for _, m := range found {
-		if !who.Owns(m.Job) {
-			return whole, nil, nil // the command refuses it
-		}
 		q := &jobsubmit.Request{Caller: who.UID, Current: m.Job, Changes: maps.Clone(r.GetSet())}
-		for _, f := range filters {
-			said, err := s.filter(ctx, f, q, f.Modify)
+		if who.Owns(m.Job) { // the command refuses the others
+			said, err := s.filterOne(ctx, filters, q)
 			if messages = append(messages, said...); err != nil {
-				return nil, nil, withMessages(err, messages)
+				return nil, nil, nil, withMessages(err, messages)
 			}
 		}
 		ref := &ctlv1.JobRef{Job: uint32(m.Job.ID)}
@@ -233,7 +239,18 @@ func (s *Server) filterModify(ctx context.Context, r *ctlv1.UpdateJobRequest) (m
 		}
 		mods = append(mods, modification{&ctlv1.JobFilter{Refs: []*ctlv1.JobRef{ref}}, q.Changes})
 	}
-	return mods, messages, nil
+	return mods, failed, messages, nil
+}
+
+// filterOne asks the plugins in order about a change of one job.
+func (s *Server) filterOne(ctx context.Context, filters []Filter, q *jobsubmit.Request) (messages []string, err error) {
+	for _, f := range filters {
+		said, err := s.filter(ctx, f, q, f.Modify)
+		if messages = append(messages, said...); err != nil {
+			return messages, err
+		}
+	}
+	return messages, nil
 }
 
 func failures(list []cluster.Failure) []*ctlv1.SignalResult {
