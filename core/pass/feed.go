@@ -65,8 +65,12 @@ func (f *feed) put(e *cluster.Event) bool {
 	switch e.Kind {
 	case eventv1.Kind_JOB_RANKED:
 		for _, id := range e.IDs {
-			f.ranks[id] = struct{}{}
-			delete(f.unranked, id)
+			if _, first := f.unranked[id]; first {
+				f.jobs[id] = struct{}{} // it may be ready now
+				delete(f.unranked, id)
+			} else {
+				f.ranks[id] = struct{}{}
+			}
 		}
 		return true
 	case eventv1.Kind_JOB_PURGED:
