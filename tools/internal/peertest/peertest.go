@@ -270,6 +270,9 @@ func (f *Fake) AcctJobs(_ context.Context, q *acctstorev1.Query, each func(*acct
 		if len(q.GetJobs()) > 0 && !slices.ContainsFunc(q.GetJobs(), func(ref *acctstorev1.JobRef) bool { return ref.GetJob() == r.GetJob().GetId() }) {
 			continue
 		}
+		if end := r.GetJob().GetEnd(); wlm.JobState(r.GetJob().GetState()).Ended() && end < q.GetStart() {
+			continue
+		}
 		if len(q.GetStates()) > 0 && !slices.Contains(q.GetStates(), r.GetJob().GetState()) {
 			continue
 		}
