@@ -422,22 +422,20 @@ func (r *Runner) Forecast(ctx context.Context, j *wlm.Job) (*wlm.Outlook, int, s
 	if err != nil {
 		return nil, 0, "", err
 	}
-	for i := range result.Placements {
-		p, ok := r.placement(&result.Placements[i])
-		if !ok {
-			break
+	if len(result.Placements) > 0 {
+		if p, ok := r.placement(&result.Placements[0]); ok {
+			cpus := 0
+			var names []string
+			for _, n := range p.Nodes {
+				cpus += n.CPUs.Count()
+				names = append(names, string(n.Node))
+			}
+			return &wlm.Outlook{Start: now, Nodes: hostlist.Compress(names)}, cpus, p.Partition, nil
 		}
-		cpus := 0
-		var names []string
-		for _, n := range p.Nodes {
-			cpus += n.CPUs.Count()
-			names = append(names, string(n.Node))
-		}
-		return &wlm.Outlook{Start: now, Nodes: hostlist.Compress(names)}, cpus, p.Partition, nil
 	}
 	k := cluster.ClassOf(j.Spec)
-	for i := range result.Verdicts {
-		v := &result.Verdicts[i]
+	if len(result.Verdicts) > 0 {
+		v := &result.Verdicts[0]
 		return &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes)}, int(k.MinCPUs()), j.Partition, nil
 	}
 	return &wlm.Outlook{}, int(k.MinCPUs()), j.Partition, nil

@@ -111,9 +111,9 @@ func newSite(t testing.TB, extra string) *site {
 	for p := s.dir; len(p) > len(os.TempDir()); p = filepath.Dir(p) {
 		os.Chmod(p, 0o755)
 	}
-	os.Mkdir(s.dir+"/work", 0o755)
+	os.Mkdir(s.dir+"/jobs", 0o755)
 	if os.Getuid() == 0 {
-		os.Chown(s.dir+"/work", int(s.uid), int(s.uid))
+		os.Chown(s.dir+"/jobs", int(s.uid), int(s.uid))
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -221,7 +221,7 @@ func (s *site) start(id uint32, script string) {
 	}
 	m := &nodev1.StartJob{Credential: msg, Signature: s.signer.Sign(msg), Script: []byte(script), Env: []string{"PATH=/usr/bin:/bin"},
 		Job: &wlmv1.Job{Id: id, Partition: "main", Spec: &wlmv1.Spec{Name: "j", Kind: uint32(kind), User: s.uid, Group: s.uid,
-			UserName: "alice", WorkDir: s.dir + "/work", Argv: []string{"job.sh", "arg"}}}, Nodes: cred.Nodes}
+			UserName: "alice", WorkDir: s.dir + "/jobs", Argv: []string{"job.sh", "arg"}}}, Nodes: cred.Nodes}
 	if !s.fleet.Send("n1", &nodev1.ToNode{Body: &nodev1.ToNode_Start{Start: m}}) {
 		s.t.Fatal("n1 is not connected")
 	}
@@ -231,7 +231,7 @@ func (s *site) start(id uint32, script string) {
 func (s *site) file(name, text string) string {
 	s.t.Helper()
 	for end := time.Now().Add(patience); ; {
-		b, _ := os.ReadFile(s.dir + "/work/" + name)
+		b, _ := os.ReadFile(s.dir + "/jobs/" + name)
 		if strings.Contains(string(b), text) {
 			return string(b)
 		}
@@ -255,7 +255,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("registered with %v", r.GetJobs())
 	}
 	s.start(1, "#!/bin/sh\necho twice >> twice\n")
-	if err := os.WriteFile(s.dir+"/work/go", nil, 0o644); err != nil {
+	if err := os.WriteFile(s.dir+"/jobs/go", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var e *nodev1.StepEnded
@@ -268,7 +268,7 @@ func TestBatch(t *testing.T) {
 	if got := s.file("slurm-1.out", "end"); got != "start arg 1 n1\nend\n" {
 		t.Errorf("output %q", got)
 	}
-	if _, err := os.Stat(s.dir + "/work/twice"); err == nil {
+	if _, err := os.Stat(s.dir + "/jobs/twice"); err == nil {
 		t.Error("the job ran twice")
 	}
 	s.start(2, "#!/bin/sh\nexit 0\n")
@@ -391,7 +391,7 @@ func TestStepSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st.Send(launchOf(r, false, "sh", "-c", `echo one; while [ ! -e `+s.dir+`/work/go ]; do sleep 0.02; done; echo two; exit 4`))
+	st.Send(launchOf(r, false, "sh", "-c", `echo one; while [ ! -e `+s.dir+`/jobs/go ]; do sleep 0.02; done; echo two; exit 4`))
 	for seen := ""; seen != "one\n"; {
 		m, err := st.Recv()
 		if err != nil {
@@ -400,7 +400,7 @@ func TestStepSurvives(t *testing.T) {
 		seen += string(m.GetOutput().GetData())
 	}
 	s.kill(syscall.SIGKILL)
-	if err := os.WriteFile(s.dir+"/work/go", nil, 0o644); err != nil {
+	if err := os.WriteFile(s.dir+"/jobs/go", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if reg := s.slurmd(); len(reg.GetJobs()) != 1 || len(reg.GetJobs()[0].GetSteps()) != 1 {

@@ -3,8 +3,8 @@ package main
 import (
 	"testing"
 
-	"github.com/sluice-hpc/sluice/sdk/sched/schedtest"
 	"github.com/sluice-hpc/sluice/sdk/plugin/plugintest"
+	"github.com/sluice-hpc/sluice/sdk/sched/schedtest"
 )
 
 // The built program keeps the contract of its kind.

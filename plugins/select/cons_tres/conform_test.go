@@ -3,8 +3,8 @@ package main
 import (
 	"testing"
 
-	"github.com/sluice-hpc/sluice/sdk/selector/selectortest"
 	"github.com/sluice-hpc/sluice/sdk/plugin/plugintest"
+	"github.com/sluice-hpc/sluice/sdk/selector/selectortest"
 )
 
 // The built program keeps the contract of its kind.

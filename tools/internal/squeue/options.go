@@ -58,7 +58,6 @@ type parser struct {
 	states string
 	users  []string
 	getenv func(string) string
-	json   string
 }
 
 // table returns the options of squeue, which set p.

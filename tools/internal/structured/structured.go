@@ -38,14 +38,12 @@ type Writer struct {
 	form  Form
 	buf   []byte
 	stack []level
-	key   string // of the next value; empty: an element of a list
 	err   error
 }
 
 type level struct {
 	list  bool
 	empty bool
-	key   string // YAML: the key the container stands under, until its first entry
 }
 
 // New starts a document whose top is an object.
