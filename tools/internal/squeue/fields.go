@@ -47,7 +47,7 @@ var jobFields = column.Table[row]{
 	{Letter: 'l', Names: []string{"TimeLimit"}, Header: "TIME_LIMIT", Value: func(j row) string { return wlm.FormatMinutesShort(j.TimeLimit) }, Order: numeric(func(j row) int64 { return int64(j.TimeLimit) })},
 	{Letter: 'L', Names: []string{"TimeLeft"}, Header: "TIME_LEFT", Value: timeLeft, Order: numeric(secondsLeft), Whole: true},
 	{Letter: 'm', Names: []string{"MinMemory"}, Header: "MIN_MEMORY", Value: func(j row) string { m, _ := j.MinMemory(); return wlm.FormatMiB(m) }, Order: numeric(func(j row) int64 { m, _ := j.MinMemory(); return int64(m) }), Needs: needSpec},
-	{Letter: 'M', Names: []string{"TimeUsed"}, Header: "TIME", Value: func(j row) string { return wlm.FormatShort(j.Elapsed()) }, Order: numeric(row.Elapsed), Whole: true},
+	{Letter: 'M', Names: []string{"TimeUsed"}, Header: "TIME", Value: timeUsed, Order: numeric(row.Elapsed), Whole: true},
 	{Letter: 'n', Names: []string{"ReqNodes"}, Header: "REQ_NODES", Value: func(j row) string { return j.Spec.ReqNodes }, Needs: needSpec},
 	{Letter: 'N', Names: []string{"NodeList"}, Header: "NODELIST", Value: func(j row) string { return j.NodeList }},
 	{Letter: 'o', Names: []string{"Command"}, Header: "COMMAND", Value: func(j row) string { return jobtext.OrNull(j.Command()) }, Needs: needSpec},
@@ -235,6 +235,13 @@ func timeLeft(j row) string {
 		return "NOT_SET"
 	}
 	return wlm.FormatShort(secondsLeft(j))
+}
+
+func timeUsed(j row) string {
+	if n := j.Elapsed(); n != 0 {
+		return wlm.FormatShort(n)
+	}
+	return "0:00" // of every pending job
 }
 
 func batchHost(j row) string {

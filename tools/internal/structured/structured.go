@@ -131,17 +131,29 @@ func (w *Writer) closeJSON(bracket byte) {
 	w.buf = append(w.buf, bracket)
 }
 
+// indent is a line's end and the blanks that the next one starts with.
+const indent = "\n                                                                "
+
 func (w *Writer) newline(depth int) {
 	if w.form == CompactJSON {
 		return
 	}
-	w.buf = append(w.buf, '\n')
-	for range depth {
-		w.buf = append(w.buf, "  "...)
-	}
+	w.buf = appendIndent(w.buf, depth)
 }
 
-// entry begins a value: the comma, the line, the key.
+func appendIndent(b []byte, depth int) []byte {
+	if n := 1 + 2*depth; n <= len(indent) {
+		return append(b, indent[:n]...)
+	}
+	b = append(b, '\n')
+	for range depth {
+		b = append(b, "  "...)
+	}
+	return b
+}
+
+// entry begins a value: the comma, the line, the key. Keys are ours and need
+// no escapes.
 func (w *Writer) entry(key string) {
 	top := &w.stack[len(w.stack)-1]
 	first := top.empty
@@ -150,18 +162,20 @@ func (w *Writer) entry(key string) {
 		w.yamlEntry(key, first, top.list)
 		return
 	}
+	b := w.buf
 	if !first {
-		w.buf = append(w.buf, ',')
+		b = append(b, ',')
 	}
-	w.newline(len(w.stack))
+	if w.form == JSON {
+		b = appendIndent(b, len(w.stack))
+	}
 	if !top.list {
-		w.quote(key)
-		if w.form == CompactJSON {
-			w.buf = append(w.buf, ':')
-		} else {
-			w.buf = append(w.buf, ": "...)
+		b = append(append(append(b, '"'), key...), '"', ':')
+		if w.form == JSON {
+			b = append(b, ' ')
 		}
 	}
+	w.buf = b
 }
 
 // yamlEntry begins a line. A container's tag is on its key's line, so its
@@ -262,6 +276,15 @@ func (w *Writer) Strs(key string, vs ...string) {
 
 // Number writes Slurm's object for a number that may be unset or infinite.
 func (w *Writer) Number(key string, set, infinite bool, v int64) {
+	if w.form == JSON {
+		w.entry(key)
+		depth := len(w.stack)
+		b := append(appendIndent(append(w.buf, '{'), depth+1), `"set": `...)
+		b = append(appendIndent(append(strconv.AppendBool(b, set), ','), depth+1), `"infinite": `...)
+		b = append(appendIndent(append(strconv.AppendBool(b, infinite), ','), depth+1), `"number": `...)
+		w.buf = append(appendIndent(strconv.AppendInt(b, v, 10), depth), '}')
+		return
+	}
 	w.Object(key)
 	w.Bool("set", set)
 	w.Bool("infinite", infinite)
@@ -282,14 +305,14 @@ const hex = "0123456789abcdef"
 
 // quote writes a JSON string; bytes that are not UTF-8 become U+FFFD.
 func (w *Writer) quote(s string) {
-	w.buf = append(w.buf, '"')
+	b := append(w.buf, '"')
 	plain := 0
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, n := utf8.DecodeRuneInString(s[i:])
 			if r == utf8.RuneError && n == 1 {
-				w.buf = append(append(w.buf, s[plain:i]...), "\ufffd"...)
+				b = append(append(b, s[plain:i]...), "\ufffd"...)
 				plain = i + 1
 			}
 			i += n
@@ -299,23 +322,23 @@ func (w *Writer) quote(s string) {
 		if c >= ' ' && c != '"' && c != '\\' && (c != '/' || w.form == YAML) && c != 0x7f {
 			continue
 		}
-		w.buf = append(w.buf, s[plain:i-1]...)
+		b = append(b, s[plain:i-1]...)
 		plain = i
 		switch c {
 		case '"', '\\', '/':
-			w.buf = append(w.buf, '\\', c)
+			b = append(b, '\\', c)
 		case '\n':
-			w.buf = append(w.buf, `\n`...)
+			b = append(b, `\n`...)
 		case '\t':
-			w.buf = append(w.buf, `\t`...)
+			b = append(b, `\t`...)
 		case '\r':
-			w.buf = append(w.buf, `\r`...)
+			b = append(b, `\r`...)
 		default:
-			w.buf = append(w.buf, `\u00`...)
-			w.buf = append(w.buf, hex[c>>4], hex[c&15])
+			b = append(b, `\u00`...)
+			b = append(b, hex[c>>4], hex[c&15])
 		}
 	}
-	w.buf = append(append(w.buf, s[plain:]...), '"')
+	w.buf = append(append(b, s[plain:]...), '"')
 }
 
 // yamlString writes s plain where that is safe after a !!str tag, else quoted.
