@@ -261,7 +261,10 @@ func (c *Cluster) array(op string, j *wlm.Job) error {
 	if err != nil {
 		return errs.Coded(op, errs.InvalidArray).With("--array=%s: %v", j.Spec.Array, err)
 	}
-	j.ArrayTasks, j.Spec.ArrayMaxRunning = ranges, limit
+	j.ArrayTasks = ranges
+	if limit > 0 { // else the request may have it beside the list
+		j.Spec.ArrayMaxRunning = limit
+	}
 	j.ArrayCount = countTasks(ranges)
 	j.ArrayMin, j.ArrayMax, j.ArrayStep = ranges[0].First, ranges[0].Last, ranges[0].Step
 	for _, r := range ranges[1:] {

@@ -328,7 +328,9 @@ func (t *Tables) putJob(e *Event) error {
 	if e.Previous != nil && e.Previous.Spec == nil {
 		e.Previous.Spec = j.Spec
 	}
+	t.refer(j, +1) // before old lets go, so that what both name stays
 	t.unlink(old)
+	t.refer(old, -1)
 	t.jobs[j.ID] = j
 	t.link(j)
 	if j.ID >= t.NextJob {
@@ -348,6 +350,7 @@ func (t *Tables) putJob(e *Event) error {
 
 func (t *Tables) dropJob(id wlm.JobID) {
 	t.unlink(t.jobs[id])
+	t.refer(t.jobs[id], -1)
 	delete(t.jobs, id)
 	t.dropSteps(id)
 	delete(t.derived, id)
@@ -371,11 +374,9 @@ func Holds(j *wlm.Job, i int) bool {
 	return j.State == wlm.Running || j.State == wlm.Suspended
 }
 
-// link adds what follows from j's record; unlink takes it back.
-func (t *Tables) link(j *wlm.Job)   { t.derive(j, +1) }
-func (t *Tables) unlink(j *wlm.Job) { t.derive(j, -1) }
-
-func (t *Tables) derive(j *wlm.Job, d int) {
+// refer counts who names a script or an environment; the last one takes it
+// away with it.
+func (t *Tables) refer(j *wlm.Job, d int) {
 	if j == nil {
 		return
 	}
@@ -385,6 +386,16 @@ func (t *Tables) derive(j *wlm.Job, d int) {
 				delete(t.blobs, string(key))
 			}
 		}
+	}
+}
+
+// link adds what follows from j's record; unlink takes it back.
+func (t *Tables) link(j *wlm.Job)   { t.derive(j, +1) }
+func (t *Tables) unlink(j *wlm.Job) { t.derive(j, -1) }
+
+func (t *Tables) derive(j *wlm.Job, d int) {
+	if j == nil {
+		return
 	}
 	if j.ArrayJob != 0 {
 		index(t.arrays, j.ArrayJob, j.ID, d)
