@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ const (
 	demoParts = 8               // of the book, and tasks of the array
 	demoTime  = 2 * time.Minute // for its jobs to end
 	demoLook  = 100 * time.Millisecond
+	pauseKill = 2 * time.Second // for a command to give its allocation back
 )
 
 func demoCommand(dir *string, stdout, stderr io.Writer) *cobra.Command {
@@ -166,6 +168,7 @@ func (s *shell) run(ctx context.Context, name string, args ...string) (string, e
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &out, io.MultiWriter(&bad, s.c.stderr)
 	cmd.Env = append(os.Environ(), "SLURM_CONF="+s.c.conf(),
 		"PATH="+filepath.Join(s.c.prefix, "bin")+":"+os.Getenv("PATH"))
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, pauseKill
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("no end within %v", demoTime)
