@@ -119,7 +119,7 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 func (d *daemon) run(ctx context.Context, ready func()) error {
 	cfg := d.cfg
 	var err error
-	if d.plugins, err = pluginhost.New(pluginhost.Config{PluginDir: filepath.SplitList(cfg.PluginDir), RunDir: cfg.StateSaveLocation,
+	if d.plugins, err = pluginhost.New(pluginhost.Config{PluginDir: filepath.SplitList(cfg.PluginDir), RunDir: runDir(cfg),
 		Cluster: cfg.ClusterName, HostName: "slurmctld", Log: d.log}); err != nil {
 		return err
 	}
@@ -175,6 +175,16 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 		err = nil
 	}
 	return err
+}
+
+// runDir is where plugins' sockets are. Root's plugins run as another user, who
+// need not reach StateSaveLocation.
+func runDir(cfg *conf.Config) string {
+	const system = "/run/sluice"
+	if os.Getuid() == 0 && os.MkdirAll(system, 0o755) == nil {
+		return system
+	}
+	return cfg.StateSaveLocation
 }
 
 // recover opens the journal and brings the cluster back.

@@ -64,6 +64,7 @@ func (c *cluster) text(s *shape) (string, error) {
 		"SlurmctldHost=" + host + "(127.0.0.1)",
 		"SlurmctldPort=" + strconv.Itoa(s.port),
 		"SlurmUser=" + me.Username,
+		"PluginUser=" + me.Username, // a cluster of one user: its files need not be open to another
 		"SlurmdUser=" + me.Username,
 		"AuthType=auth/slurm",
 		"AuthInfo=socket=" + c.path("run", "auth.sock"),
