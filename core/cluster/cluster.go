@@ -93,6 +93,20 @@ func (c *Cluster) Apply(cmd Command, now wlm.Time) (any, error) {
 	return cmd.apply(c, now)
 }
 
+// Check verifies the invariants of the tables, and that no node gives more
+// memory than it has where memory is a consumable resource.
+func (c *Cluster) Check() error {
+	if err := c.Tables.Check(); err != nil {
+		return err
+	}
+	for i, n := range c.Nodes {
+		if used := c.Usage[i].Mem; c.settings.TrackMemory && n.RealMemory > 0 && used > n.RealMemory {
+			return fmt.Errorf("node %s: %d MiB in use of %d", n.Name, used, n.RealMemory)
+		}
+	}
+	return nil
+}
+
 // TakeTurn returns the events made since the last call, for the journal and then
 // for everyone who listens.
 func (c *Cluster) TakeTurn() []*Event {
@@ -195,6 +209,7 @@ func (c *Cluster) schedule(j *wlm.Job) {
 		}
 		at(j.Spec.Deadline)
 	case j.State == wlm.Running:
+		c.delays(j)
 		if j.End > 0 {
 			at(j.End + wlm.Time(c.settings.OverTimeLimit)*60)
 			if j.Spec.Signal != 0 && !j.SignalSent {
@@ -204,6 +219,19 @@ func (c *Cluster) schedule(j *wlm.Job) {
 		at(j.Spec.Deadline)
 	case j.State.Ended() && j.Flags&wlm.FlagCompleting == 0:
 		at(j.End + wlm.Time(c.settings.MinJobAge))
+	}
+}
+
+// delays sets timers for the jobs that start some minutes after j did.
+func (c *Cluster) delays(j *wlm.Job) {
+	for _, target := range [2]wlm.JobID{j.ID, j.ArrayJob} {
+		for id := range c.waiting[target] {
+			for _, d := range c.jobs[id].Deps {
+				if d.Kind == wlm.DepAfter && d.Job == target && d.Delay > 0 {
+					heap.Push(&c.timers, timer{j.Start + wlm.Time(d.Delay)*60, id})
+				}
+			}
+		}
 	}
 }
 

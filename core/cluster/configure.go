@@ -36,7 +36,7 @@ func (f *Configure) apply(c *Cluster, now wlm.Time) (any, error) {
 	for _, n := range slices.Clone(c.Nodes) {
 		switch {
 		case want[n.Name]:
-		case len(c.Usage[n.Index].Jobs) > 0:
+		case len(c.Usage[c.nodes[n.Name]].Jobs) > 0: // its index falls as others go
 			changes = append(changes, fmt.Sprintf("node %s left the configuration but runs jobs: it is drained", n.Name))
 			c.drain(n.Name, now, "removed from the configuration")
 		default:

@@ -38,7 +38,13 @@ func (c *Cluster) end(j *wlm.Job, now wlm.Time, o outcome, clean ...wlm.NodeName
 		if n.Start == 0 {
 			n.Start = now
 		}
-		if j.Alloc != nil && j.Flags&wlm.FlagCompleting == 0 {
+		switch {
+		case j.Flags&wlm.FlagCompleting != 0:
+			// Requeued and not clean yet: what its nodes hold, and will report
+			// gone, is the run before, and there will be no other.
+			n.Restarts = c.runOf(j)
+			n.Cleaning = without(j.Cleaning, clean)
+		case j.Alloc != nil:
 			n.Cleaning = c.dirty(j, clean)
 		}
 	} else {
@@ -56,7 +62,9 @@ func (c *Cluster) end(j *wlm.Job, now wlm.Time, o outcome, clean ...wlm.NodeName
 	n.Flags &^= wlm.FlagCompleting | wlm.FlagConfiguring | wlm.FlagSignaling
 	n.Cleaning = nil
 	c.closeSteps(j, now)
-	n.Derived = c.derived[j.ID]
+	if d := c.derived[j.ID]; worse(d, n.Derived) {
+		n.Derived = d
+	}
 	c.jobEvent(eventv1.Kind_JOB_ENDED, now, n)
 	c.dependents(n, now)
 }
@@ -98,6 +106,9 @@ func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdRe
 		prev.KilledBy = o.killedBy
 	}
 	prev.Flags = 0
+	if !j.State.Ended() && o.state == wlm.Cancelled {
+		prev.Flags = wlm.FlagRequeued // accounting shows REQUEUED, not that a user cancelled it
+	}
 	n := j.Clone()
 	n.State, n.Flags = wlm.Pending, 0
 	n.Submit, n.Eligible, n.Accrue, n.Start, n.End = now, 0, 0, 0, 0

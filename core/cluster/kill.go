@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"syscall"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
@@ -41,11 +42,14 @@ func (k *Kill) apply(c *Cluster, now wlm.Time) (any, error) {
 	if err != nil {
 		return nil, errs.Newf(k.Op(), errs.Invalid, "%v", err)
 	}
-	reply := &KillReply{}
+	reply, done := &KillReply{}, map[*ctlv1.JobRef]bool{}
 	for _, ref := range missing {
 		reply.Failed = append(reply.Failed, Failure{ref, errs.InvalidJobID})
 	}
 	for _, m := range found {
+		if m = c.refresh(m); m.Job == nil {
+			continue // the same command has dealt with it
+		}
 		byRef := m.Ref != nil
 		if !k.Caller.Owns(m.Job) {
 			if byRef {
@@ -54,11 +58,29 @@ func (k *Kill) apply(c *Cluster, now wlm.Time) (any, error) {
 			continue
 		}
 		reply.Matched++
-		if code := k.one(c, m, now); code != 0 && byRef {
+		code := k.one(c, m, now)
+		if code == 0 {
+			done[m.Ref] = true
+		} else if byRef {
 			reply.Failed = append(reply.Failed, Failure{m.Ref, code})
 		}
 	}
+	// An array of which some tasks had ended before is no failure.
+	reply.Failed = slices.DeleteFunc(reply.Failed, func(f Failure) bool { return f.Code == errs.AlreadyDone && done[f.Ref] })
 	return reply, nil
+}
+
+// refresh returns what a match stands for now: an earlier match of the same
+// command may have changed it, or what depends on it. No job: nothing is left.
+func (c *Cluster) refresh(m Match) Match {
+	m.Job = c.jobs[m.Job.ID]
+	if m.Tasks == nil || m.Job == nil {
+		return m
+	}
+	if m.Tasks = common(m.Job.ArrayTasks, m.Tasks); len(m.Tasks) == 0 {
+		m.Job = nil
+	}
+	return m
 }
 
 // one signals one job; the code says why it could not.

@@ -51,8 +51,12 @@ func (r *Register) apply(c *Cluster, now wlm.Time) (any, error) {
 	if old.State == wlm.NodeDown && n.State == wlm.NodeUp {
 		kind = eventv1.Kind_NODE_UP
 	}
-	c.emit(&Event{Kind: kind, Time: now, Node: n})
-	return c.reconcile(n.Name, m, now), nil
+	if old.State != wlm.NodeDown && n.State == wlm.NodeDown {
+		c.nodeDown(n, now)
+	} else {
+		c.emit(&Event{Kind: kind, Time: now, Node: n})
+	}
+	return c.reconcile(n.Name, m, now, rebooted), nil
 }
 
 // bootSlack is how much later, in seconds, a boot time may be without meaning
@@ -108,7 +112,7 @@ func (c *Cluster) tooSmall(n *wlm.Node) string {
 }
 
 // reconcile compares what a node holds with what it should.
-func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time) *RegisterReply {
+func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time, rebooted bool) *RegisterReply {
 	reply := &RegisterReply{}
 	held := map[wlm.JobID]*nodev1.JobOnNode{}
 	for _, jn := range m.GetJobs() {
@@ -129,6 +133,8 @@ func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time)
 			} else {
 				reply.Terminate = append(reply.Terminate, j)
 			}
+		case j.BatchHost != name && rebooted && h == nil:
+			c.lost(j, now, name)
 		case j.BatchHost != name || h != nil && h.GetRestarts() == j.Restarts:
 		case c.Step(id, wlm.StepBatch) == nil && j.Spec.Kind == wlm.KindBatch || j.Spec.Kind != wlm.KindBatch && h == nil:
 			reply.Start = append(reply.Start, j)

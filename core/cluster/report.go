@@ -40,7 +40,7 @@ func (c *Cluster) stepStarted(s *wlm.Step, now wlm.Time) {
 		return
 	}
 	j := c.jobs[s.Job]
-	if j == nil || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 || c.Step(s.Job, s.ID) != nil {
+	if j == nil || j.State == wlm.Pending || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 || c.Step(s.Job, s.ID) != nil {
 		return
 	}
 	s.Partition, s.User, s.JobSubmit, s.Restarts = j.Partition, j.Spec.User, j.Submit, j.Restarts

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/hostlist"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -103,8 +104,8 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 		if why := c.refuseNode(a, part); why != "" {
 			return why
 		}
-		if i > 0 && p.Nodes[i-1].Node == a.Node {
-			return fmt.Sprintf("node %s is named twice", a.Node)
+		if i > 0 && c.nodes[p.Nodes[i-1].Node] >= c.nodes[a.Node] {
+			return fmt.Sprintf("node %s is named twice or out of order", a.Node)
 		}
 		cpus += a.CPUs.Count()
 	}
@@ -137,8 +138,8 @@ func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition) string {
 		return fmt.Sprintf("node %s has no CPU %d", a.Node, last)
 	case u.CPUs.Overlaps(a.CPUs):
 		return fmt.Sprintf("CPUs %s of node %s are in use", a.CPUs, a.Node)
-	case c.settings.TrackMemory && n.RealMemory > 0 && u.Mem+a.Mem > n.RealMemory:
-		return fmt.Sprintf("node %s has %d MiB free of %d asked", a.Node, n.RealMemory-u.Mem, a.Mem)
+	case c.settings.TrackMemory && n.RealMemory > 0 && a.Mem > n.RealMemory-min(u.Mem, n.RealMemory):
+		return fmt.Sprintf("node %s has %d MiB free of %d asked", a.Node, n.RealMemory-min(u.Mem, n.RealMemory), a.Mem)
 	}
 	return ""
 }
@@ -190,10 +191,13 @@ type Rank struct {
 func (*Rank) Op() string { return "cluster.Rank" }
 
 func (r *Rank) apply(c *Cluster, now wlm.Time) (any, error) {
+	if len(r.Jobs) != len(r.Priorities) {
+		return nil, errs.Newf(r.Op(), errs.Invalid, "%d priorities for %d jobs", len(r.Priorities), len(r.Jobs))
+	}
 	e := &Event{Kind: eventv1.Kind_JOB_RANKED, Time: now}
 	for i, id := range r.Jobs {
 		j := c.jobs[id]
-		if j == nil || j.State != wlm.Pending || j.Held || j.Priority == r.Priorities[i] && j.Ranked {
+		if j == nil || j.State != wlm.Pending || j.Held || j.Priority == max(r.Priorities[i], 1) && j.Ranked {
 			continue
 		}
 		if j.Spec.Priority != wlm.Unset { // set by an operator
@@ -215,8 +219,8 @@ type AckRecords struct{ Upto uint64 }
 func (*AckRecords) Op() string { return "cluster.AckRecords" }
 
 func (a *AckRecords) apply(c *Cluster, now wlm.Time) (any, error) {
-	if a.Upto > c.records.acked {
-		c.emit(&Event{Kind: eventv1.Kind_RECORDS_ACKED, Time: now, Position: a.Upto})
+	if upto := min(a.Upto, c.LastRecord()); upto > c.records.acked {
+		c.emit(&Event{Kind: eventv1.Kind_RECORDS_ACKED, Time: now, Position: upto})
 	}
 	return nil, nil
 }

@@ -508,9 +508,6 @@ func (t *Tables) Check() error {
 		if t.Usage[i].Mem != mem[i] {
 			return fmt.Errorf("node %s: %d MiB in use by the ledger, %d by the jobs", n.Name, t.Usage[i].Mem, mem[i])
 		}
-		if n.RealMemory > 0 && mem[i] > n.RealMemory {
-			return fmt.Errorf("node %s: %d MiB in use of %d", n.Name, mem[i], n.RealMemory)
-		}
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ func (u *UpdateJob) apply(c *Cluster, now wlm.Time) (any, error) {
 		reply.Failed = append(reply.Failed, Failure{ref, errs.InvalidJobID})
 	}
 	for _, m := range found {
+		if m = c.refresh(m); m.Job == nil {
+			continue // the same command has dealt with it
+		}
 		if !u.Caller.Owns(m.Job) {
 			code := errs.AccessDenied
 			if u.Verb == ctlv1.UpdateJobRequest_SET {
@@ -50,10 +53,14 @@ func (u *UpdateJob) apply(c *Cluster, now wlm.Time) (any, error) {
 			continue
 		}
 		if err := c.updateOne(u, j, now); err != nil {
-			if errs.CodeOf(err) == 0 || len(found) == 1 && len(u.Set) > 0 {
-				return nil, err
+			code := errs.CodeOf(err)
+			switch {
+			case len(found) == 1 && (code == 0 || len(u.Set) > 0):
+				return nil, err // nothing has changed
+			case code == 0:
+				code = errs.NotSupported
 			}
-			reply.Failed = append(reply.Failed, Failure{m.Ref, errs.CodeOf(err)})
+			reply.Failed = append(reply.Failed, Failure{m.Ref, code})
 		}
 	}
 	return reply, nil

@@ -253,6 +253,7 @@ func (r *Runner) sync(now wlm.Time) error {
 		}
 	}
 	var snapshot [][]byte
+	var failed error // the first; the others' mirrors must not miss the frames
 	for _, p := range r.plugins() {
 		epoch, push := p.Epoch(), frames
 		if r.fed[p] != epoch || epoch == 0 {
@@ -267,18 +268,21 @@ func (r *Runner) sync(now wlm.Time) error {
 		}
 		delete(r.fed, p)
 		if err := p.PushState(epoch, push); err != nil {
-			return err
+			if failed == nil {
+				failed = err
+			}
+			continue
 		}
 		r.fed[p] = epoch
 	}
-	return nil
+	return failed
 }
 
 // rank gives priorities to the jobs that have none, or to all as they age.
 func (r *Runner) rank(ctx context.Context, now wlm.Time) error {
 	req := priority.Request{Highest: r.highest, Lowest: r.lowest}
 	if r.o.Now().Sub(r.aged) >= r.o.Age {
-		req.All, r.aged = true, r.o.Now()
+		req.All = true
 	} else {
 		for id := range r.feed.unranked {
 			req.Jobs = append(req.Jobs, id)
@@ -291,6 +295,9 @@ func (r *Runner) rank(ctx context.Context, now wlm.Time) error {
 	ranking, err := r.prio.Rank(ctx, r.feed.encoder.Rev(), now, req)
 	if err != nil {
 		return err
+	}
+	if req.All {
+		r.aged = r.o.Now()
 	}
 	for _, p := range ranking.Priorities {
 		r.highest = max(r.highest, p)
