@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sluice-hpc/sluice/core/auth"
 	"github.com/sluice-hpc/sluice/core/cluster"
@@ -67,9 +68,35 @@ func (s *Server) Submit(ctx context.Context, r *ctlv1.SubmitRequest) (*ctlv1.Sub
 	case cmd.TestOnly:
 		reply.Forecast, err = s.forecast(ctx, j)
 	case spec.Kind != wlm.KindBatch:
-		reply.Job = s.deps.View.Info(j)
+		j = s.firstAnswer(ctx, j)
+		reply.Job = s.info(ctx, j)
 	}
 	return reply, err
+}
+
+// firstAnswer waits a moment for the pass that a new allocation wakes, so that
+// one which starts at once needs no second call, and its user no message.
+func (s *Server) firstAnswer(ctx context.Context, j *wlm.Job) *wlm.Job {
+	const moment = 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, moment)
+	defer cancel()
+	w, err := s.deps.View.WatchJob(j.ID)
+	if err != nil {
+		return j
+	}
+	defer w.Close()
+	for j.State == wlm.Pending && j.Reason == wlm.ReasonNone && s.deps.View.Outlook(j) == nil {
+		changed, over, err := w.Next(ctx)
+		if err != nil || over && len(changed) == 0 {
+			return j
+		}
+		for _, c := range changed {
+			if c.ID == j.ID {
+				j = c
+			}
+		}
+	}
+	return j
 }
 
 // proven is whose job it is.
