@@ -27,6 +27,7 @@ type shape struct {
 	mem         int      // MiB a node
 	port        int      // of the controller, the nodes' follow; 0: the first free ones
 	set         []string // further lines of slurm.conf, which replace ours
+	add         []string // further lines of slurm.conf, after all others
 }
 
 func (s *shape) check() error {
@@ -40,9 +41,9 @@ func (s *shape) check() error {
 	case s.port < 0 || s.port+s.nodes > 65535:
 		return fmt.Errorf("--port %d: with %d nodes, 1 to %d are possible", s.port, s.nodes, 65535-s.nodes)
 	}
-	for _, line := range s.set {
+	for _, line := range append(s.add[:len(s.add):len(s.add)], s.set...) {
 		if key, _, ok := strings.Cut(line, "="); !ok || strings.TrimSpace(key) == "" || strings.Contains(line, "\n") {
-			return fmt.Errorf("--set %q: a line of slurm.conf is Key=Value", line)
+			return fmt.Errorf("%q: a line of slurm.conf is Key=Value", line)
 		}
 	}
 	return nil
@@ -111,6 +112,7 @@ func (c *cluster) text(s *shape) (string, error) {
 	lines = append(lines,
 		"PartitionName=main Nodes="+all+" Default=YES MaxTime=INFINITE State=UP",
 		"PartitionName=small Nodes=n1 MaxTime=10 MaxNodes=1 State=UP")
+	lines = append(lines, s.add...)
 	return "# Written by sluice up; yours to change. sluice up reads it again.\n" + strings.Join(lines, "\n") + "\n", nil
 }
 

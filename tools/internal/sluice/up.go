@@ -40,7 +40,7 @@ func upCommand(dir *string, stdout, stderr io.Writer) *cobra.Command {
 				return err
 			}
 			anew := false
-			for _, f := range []string{"nodes", "cpus", "mem", "port", "set"} {
+			for _, f := range []string{"nodes", "cpus", "mem", "port", "set", "add"} {
 				anew = anew || cmd.Flags().Changed(f)
 			}
 			if err := c.up(cmd.Context(), s, anew); err != nil {
@@ -61,6 +61,7 @@ func shapeFlags(cmd *cobra.Command, s *shape) {
 	f.IntVar(&s.mem, "mem", nodeMem, "memory in MiB that each node claims to have")
 	f.IntVar(&s.port, "port", 0, "the controller's port; the nodes' follow (default: free ones)")
 	f.StringArrayVar(&s.set, "set", nil, "a line of slurm.conf, Key=Value, in place of the usual one; may be repeated")
+	f.StringArrayVar(&s.add, "add", nil, "a line to add to slurm.conf, such as NodeName=...; may be repeated")
 }
 
 // up starts a cluster. With anew, or where there is none, its configuration
