@@ -102,6 +102,23 @@ func (s *shepherd) taskError(t *task, text string) {
 	}
 }
 
+// busyTime bounds the wait for a program that is open for writing.
+const busyTime = 2 * time.Second
+
+// forkExec is patient with a program that is busy: whoever wrote a job's script
+// may have forked while it was open, and the child holds that descriptor until
+// it executes a program of its own.
+func forkExec(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	pause := time.Millisecond
+	for end := time.Now().Add(busyTime); ; pause *= 2 {
+		pid, err = syscall.ForkExec(path, argv, attr)
+		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(end) {
+			return pid, err
+		}
+		time.Sleep(pause)
+	}
+}
+
 // fork starts t in a session of its own.
 func (s *shepherd) fork(t *task, cwd string) {
 	argv, err := s.argv(t)
@@ -126,7 +143,7 @@ func (s *shepherd) fork(t *task, cwd string) {
 	if os.Getuid() == 0 {
 		attr.Sys.Credential = &syscall.Credential{Uid: s.spec.UID, Gid: s.spec.GID, Groups: s.spec.GIDs}
 	}
-	pid, err := syscall.ForkExec(path, argv, attr)
+	pid, err := forkExec(path, argv, attr)
 	if err == nil {
 		t.pid = pid
 		s.prepareStopped(t)
@@ -134,7 +151,7 @@ func (s *shepherd) fork(t *task, cwd string) {
 	}
 	if errors.Is(err, syscall.EPERM) { // perhaps tracing is forbidden here
 		attr.Sys.Ptrace = false
-		if pid, err = syscall.ForkExec(path, argv, attr); err == nil {
+		if pid, err = forkExec(path, argv, attr); err == nil {
 			t.pid = pid
 			s.confine(t)
 			return
