@@ -23,6 +23,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -390,12 +391,23 @@ func (r *Runner) look(verdicts []selector.Verdict) {
 	m := map[wlm.JobID]*wlm.Outlook{}
 	for i := range verdicts {
 		v := &verdicts[i]
-		o := &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes)}
+		o := &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes), Words: words(v)}
 		for _, id := range v.Jobs {
 			m[id] = o
 		}
 	}
 	r.o.Outlooks(m)
+}
+
+// words returns a verdict's text where it is Slurm's own for the reason, which
+// users' tools match, and not one of ours with numbers.
+func words(v *selector.Verdict) string {
+	for _, begin := range []string{"ReqNodeNotAvail, ", "Nodes required for job are DOWN, "} {
+		if strings.HasPrefix(v.Text, begin) {
+			return v.Text
+		}
+	}
+	return ""
 }
 
 func (r *Runner) nodeNames(list []wlm.NodeIndex) string {

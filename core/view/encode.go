@@ -28,6 +28,7 @@ const (
 	lookStart  = 3
 	lookNodes  = 4
 	lookRank   = 5
+	lookWords  = 6
 )
 
 // A Sink takes the messages of a listing as bytes.
@@ -227,8 +228,10 @@ func lookSize(o *wlm.Outlook) (n int) {
 	number(uint64(o.Reason))
 	number(uint64(o.Start))
 	number(uint64(o.Rank))
-	if o.Nodes != "" {
-		n += 1 + protowire.SizeBytes(len(o.Nodes))
+	for _, text := range [2]string{o.Nodes, o.Words} {
+		if text != "" {
+			n += 1 + protowire.SizeBytes(len(text))
+		}
 	}
 	return n
 }
@@ -247,5 +250,9 @@ func appendLook(b []byte, o *wlm.Outlook) []byte {
 		b = protowire.AppendString(b, o.Nodes)
 	}
 	number(lookRank, uint64(o.Rank))
+	if o.Words != "" {
+		b = protowire.AppendTag(b, lookWords, protowire.BytesType)
+		b = protowire.AppendString(b, o.Words)
+	}
 	return b
 }

@@ -274,7 +274,7 @@ func TestFieldNumbers(t *testing.T) {
 	}{
 		{&ctlv1.JobsReply{}, map[string]int{"jobs": replyJobs, "now": replyNow}},
 		{&ctlv1.JobInfo{}, map[string]int{"job": infoJob, "outlook": infoLook, "nodelist": infoNodes, "addrs": 4}},
-		{&wlmv1.Outlook{}, map[string]int{"reason": lookReason, "text": lookText, "start": lookStart, "nodes": lookNodes, "rank": lookRank}},
+		{&wlmv1.Outlook{}, map[string]int{"reason": lookReason, "text": lookText, "start": lookStart, "nodes": lookNodes, "rank": lookRank, "words": lookWords}},
 	}
 	for _, tt := range tests {
 		fields := tt.m.ProtoReflect().Descriptor().Fields()

@@ -814,6 +814,7 @@ func OutlookToWire(x *wlm.Outlook) *wlmv1.Outlook {
 	m.Start = int64(x.Start)
 	m.Nodes = x.Nodes
 	m.Rank = x.Rank
+	m.Words = x.Words
 	return m
 }
 
@@ -828,5 +829,6 @@ func OutlookOfWire(m *wlmv1.Outlook) *wlm.Outlook {
 	x.Start = wlm.Time(m.Start)
 	x.Nodes = m.Nodes
 	x.Rank = m.Rank
+	x.Words = m.Words
 	return x
 }

@@ -149,4 +149,5 @@ type Outlook struct {
 	Start  Time   // forecast; 0: none
 	Nodes  string // forecast node list
 	Rank   uint32 // place in the agenda, from 1
+	Words  string // Slurm's own longer words, shown in place of the reason's; empty: none
 }

@@ -100,6 +100,8 @@ func (j *Job) LongReason() string {
 	switch {
 	case j.Job.ReasonText != "":
 		return j.Job.ReasonText
+	case j.State == wlm.Pending && !j.Held && j.Outlook != nil && j.Outlook.Words != "":
+		return j.Outlook.Words
 	case j.Reason == wlm.FailSignal && j.Status.Signal() != 0:
 		n := j.Status.Signal()
 		return "RaisedSignal:" + strconv.Itoa(n) + "(" + wlm.SignalText(n) + ")"

@@ -2640,6 +2640,7 @@ type Outlook struct {
 	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"` // forecast; 0: none
 	Nodes         string                 `protobuf:"bytes,4,opt,name=nodes,proto3" json:"nodes,omitempty"`  // forecast node list
 	Rank          uint32                 `protobuf:"varint,5,opt,name=rank,proto3" json:"rank,omitempty"`   // place in the agenda, from 1
+	Words         string                 `protobuf:"bytes,6,opt,name=words,proto3" json:"words,omitempty"`  // Slurm's own longer words, shown in place of the reason's; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2707,6 +2708,13 @@ func (x *Outlook) GetRank() uint32 {
 		return x.Rank
 	}
 	return 0
+}
+
+func (x *Outlook) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
 }
 
 var File_sdk_proto_wlm_v1_wlm_proto protoreflect.FileDescriptor
@@ -3055,13 +3063,14 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\rselect_params\x18& \x01(\tR\fselectParams\x12!\n" +
 	"\fjob_defaults\x18' \x01(\tR\vjobDefaults\x12!\n" +
 	"\ftres_weights\x18( \x01(\tR\vtresWeights\x12\x19\n" +
-	"\bcpu_bind\x18) \x01(\tR\acpuBind\"u\n" +
+	"\bcpu_bind\x18) \x01(\tR\acpuBind\"\x8b\x01\n" +
 	"\aOutlook\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x14\n" +
 	"\x05nodes\x18\x04 \x01(\tR\x05nodes\x12\x12\n" +
-	"\x04rank\x18\x05 \x01(\rR\x04rankB5Z3github.com/sluice-hpc/sluice/sdk/proto/wlm/v1;wlmv1b\x06proto3"
+	"\x04rank\x18\x05 \x01(\rR\x04rank\x12\x14\n" +
+	"\x05words\x18\x06 \x01(\tR\x05wordsB5Z3github.com/sluice-hpc/sluice/sdk/proto/wlm/v1;wlmv1b\x06proto3"
 
 var (
 	file_sdk_proto_wlm_v1_wlm_proto_rawDescOnce sync.Once
