@@ -130,7 +130,12 @@ func launchedBefore(op string, r *launchv1.LaunchRequest) error {
 	return errs.Newf(op, errs.Exists, "job %d step %s was launched before", r.GetJob(), wlm.StepID(r.GetStep()))
 }
 
+// writeScript holds off forks while the file is open: a child of another launch
+// would have it open for writing until its own exec, and the kernel refuses to
+// run such a file (ETXTBSY).
 func writeScript(path string, r *launchv1.LaunchRequest) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o500)
 	if err != nil {
 		return err
