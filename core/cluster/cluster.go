@@ -177,10 +177,14 @@ type timer struct {
 
 type timers []timer
 
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at < t[j].at }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *timers) Push(x any)        { *t = append(*t, x.(timer)) }
+func (t timers) Len() int { return len(t) }
+
+// Less breaks ties by job, so that a replayed cluster does what the first did.
+func (t timers) Less(i, j int) bool {
+	return t[i].at < t[j].at || t[i].at == t[j].at && t[i].job < t[j].job
+}
+func (t timers) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
+func (t *timers) Push(x any)   { *t = append(*t, x.(timer)) }
 func (t *timers) Pop() any {
 	old := *t
 	x := old[len(old)-1]
@@ -218,6 +222,7 @@ func (c *Cluster) schedule(j *wlm.Job) {
 		}
 		at(j.Spec.Deadline)
 	case j.State.Ended() && j.Flags&wlm.FlagCompleting == 0:
+		c.delays(j) // a job that was cancelled counts as started then
 		at(j.End + wlm.Time(c.settings.MinJobAge))
 	}
 }

@@ -89,6 +89,8 @@ type dialogue struct {
 	c   *Cluster
 	now wlm.Time
 	cfg Configure
+
+	heard func([]*Event) // if set, hears every turn
 }
 
 func newDialogue() *dialogue {
@@ -188,8 +190,11 @@ func (d *dialogue) say(line string) string {
 }
 
 func (d *dialogue) events() string {
-	out := ""
-	for _, e := range d.c.TakeTurn() {
+	out, turn := "", d.c.TakeTurn()
+	if d.heard != nil {
+		d.heard(turn)
+	}
+	for _, e := range turn {
 		if e.Kind != eventv1.Kind_BLOB_STORED && e.Kind != eventv1.Kind_CONFIGURED {
 			out += e.String() + "\n"
 		}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -29,6 +30,8 @@ func (*Tick) apply(c *Cluster, now wlm.Time) (any, error) {
 			purge = append(purge, id)
 		}
 	}
+	slices.Sort(purge)
+	purge = slices.Compact(purge) // a job may have several timers
 	if len(purge) > 0 {
 		c.emit(&Event{Kind: eventv1.Kind_JOB_PURGED, Time: now, IDs: purge})
 	}
