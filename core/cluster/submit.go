@@ -18,7 +18,7 @@ type Submit struct {
 	Env      []byte // NAME=value, each ended by a zero byte
 	Key      string // idempotency key; empty: none
 	Caller   Caller
-	TestOnly bool // validate only: the reply's job has no id and no event is made
+	TestOnly bool // validate only: the reply's job has the id it would get, and no event is made
 }
 
 // SubmitReply tells the job that was made, or had been made under the same key.
@@ -41,10 +41,10 @@ func (s *Submit) apply(c *Cluster, now wlm.Time) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.ID = c.NextJob
 	if s.TestOnly {
 		return &SubmitReply{Job: j}, nil
 	}
-	j.ID = c.NextJob
 	j.SLUID = sluid(j.ID, now)
 	if j.ArrayTasks != nil {
 		j.ArrayJob = j.ID

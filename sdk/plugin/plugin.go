@@ -38,6 +38,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/proto/plugin/v1"
 	"github.com/sluice-hpc/sluice/sdk/sched"
 	"github.com/sluice-hpc/sluice/sdk/selector"
+	"github.com/sluice-hpc/sluice/sdk/version"
 )
 
 // Plugin is what a program serves: at least one kind. Each function is called
@@ -135,7 +136,12 @@ func (p *Plugin) manifest() *pluginv1.ManifestReply {
 	}
 	if m.Version == "" {
 		m.Version = "unknown"
-		if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		const here = "github.com/sluice-hpc/sluice"
+		switch info, ok := debug.ReadBuildInfo(); {
+		case !ok:
+		case info.Main.Path == here: // shipped with Sluice
+			m.Version = version.Sluice
+		case info.Main.Version != "":
 			m.Version = info.Main.Version
 		}
 	}
