@@ -16,7 +16,8 @@ type feed struct {
 	tables  *cluster.Tables
 	encoder *mirror.Encoder
 	classes map[cluster.Class]*mirror.Class
-	known   map[wlm.JobID]bool // jobs that the mirrors have
+	known   map[wlm.JobID]bool     // jobs that the mirrors have
+	arrays  map[wlm.JobID]struct{} // records of pending tasks, which a %limit may hold
 
 	jobs     map[wlm.JobID]struct{} // changed since the last frames
 	nodes    map[wlm.NodeName]struct{}
@@ -30,7 +31,7 @@ type feed struct {
 
 func newFeed() *feed {
 	return &feed{tables: cluster.NewTables(), encoder: mirror.NewEncoder(), classes: map[cluster.Class]*mirror.Class{},
-		known: map[wlm.JobID]bool{}, jobs: map[wlm.JobID]struct{}{}, nodes: map[wlm.NodeName]struct{}{},
+		known: map[wlm.JobID]bool{}, arrays: map[wlm.JobID]struct{}{}, jobs: map[wlm.JobID]struct{}{}, nodes: map[wlm.NodeName]struct{}{},
 		ranks: map[wlm.JobID]struct{}{}, unranked: map[wlm.JobID]struct{}{}, all: map[string]string{}}
 }
 
@@ -102,6 +103,11 @@ func (f *feed) put(e *cluster.Event) bool {
 
 func (f *feed) job(j *wlm.Job) {
 	f.jobs[j.ID] = struct{}{}
+	if j.IsArrayRecord() && j.State == wlm.Pending {
+		f.arrays[j.ID] = struct{}{}
+	} else {
+		delete(f.arrays, j.ID)
+	}
 	if j.ArrayJob != 0 && j.ArrayJob != j.ID {
 		f.jobs[j.ArrayJob] = struct{}{} // its %limit may let another task start
 	}

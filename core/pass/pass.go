@@ -21,6 +21,7 @@ package pass
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -333,6 +334,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		if again, err = r.commit(ctx, result.Placements); err != nil {
 			return false, err
 		}
+		r.take() // what started counts towards the limits of arrays
 	}
 	r.look(result.Verdicts)
 	return again, nil
@@ -394,6 +396,12 @@ func (r *Runner) look(verdicts []selector.Verdict) {
 		o := &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes), Words: words(v)}
 		for _, id := range v.Jobs {
 			m[id] = o
+		}
+	}
+	for id := range r.feed.arrays {
+		if j := r.feed.tables.Job(id); j != nil && j.Reason == wlm.ReasonNone && r.feed.tables.TasksReady(j) == 0 {
+			m[id] = &wlm.Outlook{Reason: wlm.WaitArrayTaskLimit,
+				Text: fmt.Sprintf("as many tasks run as the limit of %d allows", j.Spec.ArrayMaxRunning)}
 		}
 	}
 	r.o.Outlooks(m)
