@@ -77,6 +77,7 @@ func (f *feed) put(e *cluster.Event) bool {
 	case eventv1.Kind_JOB_PURGED:
 		for _, id := range e.IDs {
 			f.jobs[id] = struct{}{}
+			delete(f.arrays, id)
 		}
 		return false
 	case eventv1.Kind_EPOCH:
