@@ -16,7 +16,8 @@ type feed struct {
 	tables  *cluster.Tables
 	encoder *mirror.Encoder
 	classes map[cluster.Class]*mirror.Class
-	known   map[wlm.JobID]bool     // jobs that the mirrors have
+	known   map[wlm.JobID]bool // jobs that the mirrors have
+	pending map[wlm.JobID]struct{}
 	arrays  map[wlm.JobID]struct{} // records of pending tasks, which a %limit may hold
 
 	jobs     map[wlm.JobID]struct{} // changed since the last frames
@@ -31,7 +32,7 @@ type feed struct {
 
 func newFeed() *feed {
 	return &feed{tables: cluster.NewTables(), encoder: mirror.NewEncoder(), classes: map[cluster.Class]*mirror.Class{},
-		known: map[wlm.JobID]bool{}, arrays: map[wlm.JobID]struct{}{}, jobs: map[wlm.JobID]struct{}{}, nodes: map[wlm.NodeName]struct{}{},
+		known: map[wlm.JobID]bool{}, arrays: map[wlm.JobID]struct{}{}, pending: map[wlm.JobID]struct{}{}, jobs: map[wlm.JobID]struct{}{}, nodes: map[wlm.NodeName]struct{}{},
 		ranks: map[wlm.JobID]struct{}{}, unranked: map[wlm.JobID]struct{}{}, all: map[string]string{}}
 }
 
@@ -78,6 +79,7 @@ func (f *feed) put(e *cluster.Event) bool {
 		for _, id := range e.IDs {
 			f.jobs[id] = struct{}{}
 			delete(f.arrays, id)
+			delete(f.pending, id)
 		}
 		return false
 	case eventv1.Kind_EPOCH:
@@ -104,6 +106,11 @@ func (f *feed) put(e *cluster.Event) bool {
 
 func (f *feed) job(j *wlm.Job) {
 	f.jobs[j.ID] = struct{}{}
+	if j.State == wlm.Pending {
+		f.pending[j.ID] = struct{}{}
+	} else {
+		delete(f.pending, j.ID)
+	}
 	if j.IsArrayRecord() && j.State == wlm.Pending {
 		f.arrays[j.ID] = struct{}{}
 	} else {

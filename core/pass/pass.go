@@ -195,6 +195,9 @@ func (r *Runner) Pass(ctx context.Context) (again bool, err error) {
 	begin := r.o.Now()
 	now := wlm.TimeOf(begin)
 	r.take()
+	if len(r.feed.pending) == 0 {
+		return false, nil // what changed waits in the feed until somebody asks for it
+	}
 	if err := r.sync(now); err != nil {
 		return false, err
 	}
