@@ -56,7 +56,7 @@ demo: build ## start a cluster of 4 nodes and run real jobs on it
 	@build/bin/sluice demo
 
 bench: build ## measure this tree: make bench [BENCH="submit e2e srun"]
-	@$(GO) run ./contrib/bench $(BENCH)
+	@contrib/bench/run.sh $(BENCH)
 
 bench-peer: build ## install Debian's Slurm (root) and measure both in turn
 	contrib/bench/peer/both.sh $(BENCH)
