@@ -123,6 +123,9 @@ func (s *shepherd) run() int {
 	if status, err := s.openStreams(); err != nil {
 		return s.fail(status, err)
 	}
+	if err := s.record(&stepd.Event{Kind: stepd.Forking}); err != nil {
+		return s.fail(failedStatus, err) // nobody could tell later whether it ran
+	}
 	s.forkAll()
 	pids := make([]uint32, len(s.tasks))
 	for i, t := range s.tasks {

@@ -142,6 +142,7 @@ type EventKind string
 // The kinds of an event, in the order in which they come.
 const (
 	Began   EventKind = "begin" // the supervisor holds the step
+	Forking EventKind = "fork"  // from here on tasks may have run
 	Started EventKind = "start" // every task runs
 	Exited  EventKind = "exit"  // a task ended
 	Gone    EventKind = "gone"  // nothing of the step is left

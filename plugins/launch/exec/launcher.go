@@ -377,12 +377,13 @@ func (l *launcher) Signal(_ context.Context, r *launchv1.SignalRequest) error {
 		return err
 	}
 	err = l.reach(s, func() error {
-		return stepd.SendSignal(s.socket(), stepd.SignalRequest{Signal: int(r.GetSignal()),
+		err := stepd.SendSignal(s.socket(), stepd.SignalRequest{Signal: int(r.GetSignal()),
 			Shell: r.GetBatchShellOnly(), Notice: r.GetNotice()})
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			return nil // the step ended while it took the signal, mostly by it
+		}
+		return err
 	})
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		return nil // the step ended while it took the signal, mostly by it
-	}
 	if err != nil && notThere(err) {
 		return errs.Newf(op, errs.NotFound, "job %d step %s has ended", s.key.job, wlm.StepID(s.key.step))
 	}

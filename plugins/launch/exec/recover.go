@@ -73,7 +73,7 @@ func (l *launcher) adopt(key stepKey, dir string) *step {
 		return have
 	}
 	events := begun(dir)
-	if len(events) == 0 {
+	if len(events) == 0 || neverRan(dir) {
 		return nil
 	}
 	b := &events[0]
@@ -93,6 +93,21 @@ func (l *launcher) adopt(key stepKey, dir string) *step {
 		go l.settle(s)
 	}
 	return s
+}
+
+// neverRan reports whether a step's supervisor died before it forked a task, and
+// removes the step then: it can be launched again.
+func neverRan(dir string) bool {
+	lock, err := stepd.Lock(dir)
+	if err != nil {
+		return false // it lives, or cannot be told
+	}
+	defer lock.Close()
+	events, err := stepd.ReadEvents(dir)
+	if err != nil || len(events) != 1 || events[0].Kind != stepd.Began {
+		return false
+	}
+	return os.RemoveAll(dir) == nil
 }
 
 // begun reads a step's events, waiting for the first of a supervisor that is
