@@ -23,6 +23,10 @@ import (
 // ending, is waited for.
 const lockWait = 5 * time.Second
 
+// young is how long a directory without events may be that of a launch in
+// progress: far longer than a supervisor takes to begin.
+const young = 2 * time.Second
+
 // lockPause is the time between two looks at a lock.
 const lockPause = 10 * time.Millisecond
 
@@ -118,6 +122,12 @@ func begun(dir string) []stepd.Event {
 		events, err := stepd.ReadEvents(dir)
 		if len(events) > 0 {
 			return events
+		}
+		// A young directory may be in the making, by a launch that goes on beside
+		// this: its supervisor must find neither the directory gone nor the lock
+		// taken.
+		if st, serr := os.Stat(dir); serr == nil && time.Since(st.ModTime()) < young {
+			continue
 		}
 		lock, lerr := stepd.Lock(dir)
 		switch {
