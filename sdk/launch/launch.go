@@ -19,7 +19,9 @@ const Contract = 1
 
 // A Launcher runs steps. Calls run concurrently; each step is launched once.
 type Launcher interface {
-	// Launch starts the tasks and returns when all are started, or why not.
+	// Launch starts the tasks and returns when all are started, or why not. When
+	// ctx is cancelled the caller is gone, by a crash perhaps: the step is left
+	// alone, for Recover to find. When its deadline passes the step is killed.
 	Launch(ctx context.Context, r *launchv1.LaunchRequest) (*launchv1.LaunchReply, error)
 	// Signal sends a signal to every process of a step.
 	Signal(ctx context.Context, r *launchv1.SignalRequest) error

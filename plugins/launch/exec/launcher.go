@@ -93,6 +93,10 @@ func (l *launcher) Launch(ctx context.Context, r *launchv1.LaunchRequest) (*laun
 	select {
 	case <-started:
 	case <-ctx.Done():
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			// The node daemon died or hung up: its next life finds the step running.
+			return nil, errs.Newf(op, errs.Unavail, "the step is left to whoever recovers it: %w", context.Cause(ctx))
+		}
 		// The tasks die with their supervisor.
 		syscall.Kill(supervisor, syscall.SIGKILL)
 		return nil, errs.Newf(op, errs.Deadline, "the step did not start: %w", context.Cause(ctx))

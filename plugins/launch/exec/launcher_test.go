@@ -512,6 +512,24 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// A node daemon that dies under its call of Launch, and so cancels it, takes
+// nothing with it.
+func TestCallerDies(t *testing.T) {
+	b := newBench(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := b.request("sh", "-c", "echo ran; exit 5")
+	if _, err := b.Launch(ctx, r); err != nil && errs.KindOf(err) != errs.Unavail {
+		t.Fatalf("error %v, want kind %v or none", err, errs.Unavail)
+	}
+	if g := b.gone(); wlm.WaitStatus(g.GetStatus()).String() != "5:0" {
+		t.Errorf("end %v", g)
+	}
+	if got := b.read("out"); got != "ran\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
 func TestKilledSupervisor(t *testing.T) {
 	b := newBench(t)
 	reply := b.launch(b.request("sh", "-c", "sleep 1000 & echo $!; wait"))
