@@ -97,6 +97,7 @@ type Agent struct {
 	starting []*lateStart
 	lateOn   bool
 	tickets  steps.Ticket
+	search   *search          // nil: none goes on
 	nonces   map[string]int64 // of step credentials used, until they expire
 	stopping bool
 }
@@ -348,6 +349,11 @@ func (a *Agent) reportStarts() {
 // forget drops an ended step's directory, away from the loop.
 func (a *Agent) forget(ref *launchv1.StepRef, then func()) {
 	go func() {
+		a.ask(func() {
+			if a.search != nil {
+				a.search.forgot[stepKey{ref.GetJob(), ref.GetStep()}] = true
+			}
+		})
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
 		if err := a.launcher.Forget(ctx, ref); err != nil {

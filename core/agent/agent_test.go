@@ -40,6 +40,7 @@ type fakeLauncher struct {
 	launchc chan *launchv1.LaunchRequest
 	signals chan string
 	forgot  chan string
+	listed  chan chan struct{} // nil, or takes a channel that a Recover waits for after it has looked
 }
 
 type fakeStep struct {
@@ -111,13 +112,24 @@ func (f *fakeLauncher) Watch(ctx context.Context, tell func(*launchv1.Happening)
 
 func (f *fakeLauncher) Recover(context.Context, string) (*launchv1.RecoverReply, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	listed := f.listed
+	out := f.list()
+	f.mu.Unlock()
+	if listed != nil {
+		hold := make(chan struct{})
+		listed <- hold
+		<-hold
+	}
+	return out, nil
+}
+
+func (f *fakeLauncher) list() *launchv1.RecoverReply {
 	out := &launchv1.RecoverReply{}
 	for _, s := range f.steps {
 		out.Steps = append(out.Steps, &launchv1.RunningStep{Step: &launchv1.StepRef{Job: s.q.Job, Step: s.q.Step, Node: s.q.Node},
 			Restarts: s.q.Restarts, TaskIds: s.q.TaskIds, Pids: []uint32{1}, Gone: s.gone, Uid: s.q.Uid})
 	}
-	return out, nil
+	return out
 }
 
 func (f *fakeLauncher) Stats(context.Context, *launchv1.StepRef) (*launchv1.StatsReply, error) {
@@ -390,6 +402,66 @@ func TestRestart(t *testing.T) {
 		t.Errorf("reported %v", e)
 	}
 	none(t, w.l.launchc)
+}
+
+// While the launcher looks for steps after a restart, one job starts and another
+// ends: the first is not taken for lost, the second does not come back.
+func TestStartsWhileLooking(t *testing.T) {
+	w := newWorld(t)
+	w.send(w.startJob(1, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	w.l.mu.Lock()
+	w.l.listed = make(chan chan struct{})
+	close(w.l.down)
+	w.l.down = make(chan struct{})
+	w.l.mu.Unlock()
+	hold := next(t, w.l.listed)
+	w.send(w.startJob(2, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	running := func() (ok bool) {
+		w.a.ask(func() {
+			r := w.a.runs[2]
+			ok = r != nil && r.steps[wlm.StepBatch] != nil && r.steps[wlm.StepBatch].state == stepRunning
+		})
+		return ok
+	}
+	for !running() {
+	}
+	end := &launchv1.StepGone{Status: 0, Time: time.Now().Unix()}
+	w.a.ask(func() { w.a.stepGone(w.a.runs[1].steps[wlm.StepBatch], end) })
+	if e := next(t, w.ctl.reports).GetStepEnded(); e.GetStep().GetJob() != 1 {
+		t.Errorf("reported %v", e)
+	}
+	next(t, w.l.forgot)
+	close(hold)
+	w.l.mu.Lock()
+	w.l.listed = nil
+	w.l.mu.Unlock()
+	for ok := false; !ok; {
+		w.a.ask(func() { ok = w.a.search == nil })
+	}
+	if w.has(1) {
+		t.Error("the ended job is back")
+	}
+	w.l.tellAgain(t)
+	w.l.end(2, batch, 3<<8)
+	if e := next(t, w.ctl.reports).GetStepEnded(); e.GetStep().GetJob() != 2 || e.GetStep().GetStatus() != 3<<8 {
+		t.Errorf("reported %v", e)
+	}
+}
+
+// tellAgain waits until the launcher is watched.
+func (f *fakeLauncher) tellAgain(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		f.mu.Lock()
+		ok := f.tell != nil
+		f.mu.Unlock()
+		if ok {
+			return
+		}
+	}
+	t.Fatal("nobody watches the launcher")
 }
 
 func (w *world) has(job wlm.JobID) (ok bool) {

@@ -316,20 +316,45 @@ func (a *Agent) launchFailed(r *run, err error) {
 	a.drop(r)
 }
 
+// search is a look for steps that goes on. What the launcher finds is of some
+// moment since it began: steps may have been launched and forgotten after that.
+type search struct {
+	running map[*step]bool   // when it began
+	forgot  map[stepKey]bool // since it began
+}
+
+type stepKey struct{ job, step uint32 }
+
 // recoverSteps finds the steps that run or ended while nobody looked.
 func (a *Agent) recoverSteps(ctx context.Context) {
+	a.ask(a.beginSearch)
 	found, err := a.launcher.Recover(ctx, a.Spool)
 	if err != nil {
 		a.Log.Warn("steps not recovered", "node", a.Node, "err", err)
+		a.post(func() { a.search = nil })
 		return
 	}
 	a.post(func() { a.recovered(found) })
 }
 
+func (a *Agent) beginSearch() {
+	a.search = &search{running: make(map[*step]bool), forgot: make(map[stepKey]bool)}
+	for _, r := range a.runs {
+		for _, s := range r.steps {
+			if s.state == stepRunning && s.gone == nil {
+				a.search.running[s] = true
+			}
+		}
+	}
+}
+
 func (a *Agent) recovered(found *launchv1.RecoverReply) {
+	look := a.search
+	a.search = nil
 	seen := make(map[*step]bool)
 	for _, m := range found.GetSteps() {
-		if m.GetStep().GetNode() != "" && m.GetStep().GetNode() != string(a.Node) {
+		if m.GetStep().GetNode() != "" && m.GetStep().GetNode() != string(a.Node) ||
+			look.forgot[stepKey{m.GetStep().GetJob(), m.GetStep().GetStep()}] {
 			continue
 		}
 		if s := a.foundStep(m); s != nil {
@@ -338,7 +363,7 @@ func (a *Agent) recovered(found *launchv1.RecoverReply) {
 	}
 	for _, r := range a.runs {
 		for _, s := range r.steps {
-			if !seen[s] && s.state == stepRunning && s.gone == nil {
+			if look.running[s] && !seen[s] && s.gone == nil {
 				a.stepGone(s, &launchv1.StepGone{Status: uint32(wlm.SignalStatus(int(syscall.SIGKILL))), Error: "the launcher lost the step", Time: time.Now().Unix()})
 			}
 		}
