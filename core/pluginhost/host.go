@@ -81,6 +81,9 @@ type Spec struct {
 	// Wait makes calls wait for a plugin that is being started again, as long
 	// as their time allows, instead of failing.
 	Wait bool
+	// Query answers a question that the plugin asks; nil: none. It is called by
+	// the loop that reads from the plugin and must not wait.
+	Query func(kind, method string, payload []byte) ([]byte, error)
 	// NeedSnapshot is called, in a goroutine of its own, when Epoch changed.
 	NeedSnapshot func()
 }

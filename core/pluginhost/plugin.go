@@ -161,7 +161,12 @@ func (p *Plugin) open(ctx context.Context, inst *instance) (err error) {
 	}
 	inst.options = inForce(inst.manifest, values)
 	log := p.host.log.With("kind", spec.Kind, "plugin", spec.Name, "pid", inst.proc.PID())
+	var query func(*pluginv1.HostQuery) ([]byte, error)
+	if spec.Query != nil {
+		query = func(q *pluginv1.HostQuery) ([]byte, error) { return spec.Query(q.GetKind(), q.GetMethod(), q.GetPayload()) }
+	}
 	inst.sess, err = inst.proc.Open(ctx, session.HostConfig{
+		Query: query,
 		Epoch: uint64(inst.since.UnixNano()),
 		Open:  &pluginv1.Open{Cluster: p.host.cfg.Cluster, Options: values, Contracts: map[string]uint32{spec.Kind: inst.contract}},
 		Log:   func(l *pluginv1.Log) { logRecord(log, l) },

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,16 +69,16 @@ func (d *daemon) startPlugins(ctx context.Context) (*pluginSet, error) {
 	cfg, set := d.cfg, &pluginSet{}
 	mirrored := []struct {
 		key, value, kind string
-		contract         uint32
+		contracts        []uint32
 		fallback         string
 		into             **pluginhost.Plugin
 	}{
-		{"SchedulerType", cfg.SchedulerType, sched.Kind, sched.Contract, "builtin", &set.sched},
-		{"SelectType", cfg.SelectType, selector.Kind, selector.Contract, "linear", &set.selector},
-		{"PriorityType", cfg.PriorityType, priority.Kind, priority.Contract, "basic", &set.priority},
+		{"SchedulerType", cfg.SchedulerType, sched.Kind, sched.Contracts, "builtin", &set.sched},
+		{"SelectType", cfg.SelectType, selector.Kind, selector.Contracts, "linear", &set.selector},
+		{"PriorityType", cfg.PriorityType, priority.Kind, priority.Contracts, "basic", &set.priority},
 	}
 	for _, m := range mirrored {
-		p, err := d.startPlugin(ctx, m.key, m.value, m.kind, pluginhost.Spec{Contracts: []uint32{m.contract}, Fallback: m.fallback,
+		p, err := d.startPlugin(ctx, m.key, m.value, m.kind, pluginhost.Spec{Contracts: m.contracts, Fallback: m.fallback,
 			Timeout: planTimeout, NeedSnapshot: set.wake.wake})
 		if err != nil {
 			return nil, err
@@ -89,7 +90,7 @@ func (d *daemon) startPlugins(ctx context.Context) (*pluginSet, error) {
 	if storage == "" {
 		storage = "accounting_storage/none"
 	}
-	spec := pluginhost.Spec{Contracts: []uint32{acctstore.Contract}, Timeout: storeTimeout, Wait: true}
+	spec := pluginhost.Spec{Contracts: acctstore.Contracts, Timeout: storeTimeout, Wait: true}
 	if strings.HasSuffix(storage, "/sqlite") && cfg.PluginOptions[storage]["path"].Value == "" {
 		spec.Options = append(spec.Options, pluginhost.Option{Name: "path", Value: filepath.Join(cfg.StateSaveLocation, "accounting.db"), Origin: "default"})
 	}
@@ -97,13 +98,23 @@ func (d *daemon) startPlugins(ctx context.Context) (*pluginSet, error) {
 		return nil, err
 	}
 	for _, name := range cfg.JobSubmitPlugins {
-		p, err := d.startPlugin(ctx, "JobSubmitPlugins", name, jobsubmit.Kind, pluginhost.Spec{Contracts: []uint32{jobsubmit.Contract}})
+		p, err := d.startPlugin(ctx, "JobSubmitPlugins", name, jobsubmit.Kind, pluginhost.Spec{Contracts: jobsubmit.Contracts,
+			Shared: []pluginhost.Option{{Name: "confdir", Value: filepath.Dir(d.cfg.Path), Origin: "slurm.conf"}}, Query: d.answer})
 		if err != nil {
 			return nil, err
 		}
 		set.filters = append(set.filters, rpc.Filter{Name: p.Name(), Filter: jobsubmit.NewClient(p)})
 	}
 	return set, nil
+}
+
+// answer answers what submission filters ask.
+func (d *daemon) answer(_, method string, _ []byte) ([]byte, error) {
+	var parts []*wlm.Partition
+	if d.view != nil { // nil: no submission is served yet
+		d.view.Read(func(t *cluster.Tables) { parts = slices.Clone(t.Partitions) })
+	}
+	return jobsubmit.Answer(method, parts)
 }
 
 // startPlugin starts the plugin that a key of slurm.conf names.

@@ -46,7 +46,7 @@ func newLazy(host *pluginhost.Host, cfg *conf.Config, stepd string) (*lazy, erro
 		return nil, fmt.Errorf("LaunchType=%s: a plugin of the kind launch is wanted, such as launch/exec", cfg.LaunchType)
 	}
 	l := &lazy{host: host, up: make(chan struct{}), spec: pluginhost.Spec{Kind: kind, Name: name,
-		Contracts: []uint32{launch.Contract}, Timeout: launchTimeout, Wait: true}}
+		Contracts: launch.Contracts, Timeout: launchTimeout, Wait: true}}
 	for option, o := range cfg.PluginOptions[kind+"/"+name] {
 		l.spec.Options = append(l.spec.Options, pluginhost.Option{Name: option, Value: o.Value, Origin: o.Origin})
 	}

@@ -15,6 +15,10 @@ const Kind = "accounting_storage"
 // Contract is the newest version of the wire contract that this package speaks.
 const Contract = 1
 
+// Contracts are the versions that this package speaks at both ends, newest
+// first: the current one and those before it.
+var Contracts = []uint32{Contract}
+
 // A Store keeps accounting records. Append is called from one goroutine for
 // each cluster; queries run concurrently with it.
 type Store interface {

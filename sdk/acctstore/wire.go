@@ -17,7 +17,7 @@ const (
 
 // Handler answers the kind's calls with s.
 func Handler(s Store) wirecall.Handler {
-	return wirecall.Handler{Kind: Kind, Contracts: []uint32{Contract},
+	return wirecall.Handler{Kind: Kind, Contracts: Contracts,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
 			switch r.Method {
 			case methodAppend:

@@ -16,11 +16,13 @@ import (
 const (
 	methodSubmit = "Submit"
 	methodModify = "Modify"
+
+	askPartitions = "Partitions" // a question to the host
 )
 
 // Handler answers the kind's calls with f.
 func Handler(f Filter) wirecall.Handler {
-	return wirecall.Handler{Kind: Kind, Contracts: []uint32{Contract},
+	return wirecall.Handler{Kind: Kind, Contracts: Contracts,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
 			do := f.Submit
 			switch r.Method {
@@ -31,13 +33,13 @@ func Handler(f Filter) wirecall.Handler {
 				return nil, wirecall.UnknownMethod(Kind, r.Method)
 			}
 			return wirecall.Answer(ctx, r, new(jobsubmitv1.Request), func(ctx context.Context, in *jobsubmitv1.Request) (*jobsubmitv1.Reply, error) {
-				return serve(ctx, do, in)
+				return serve(ctx, do, in, r.Ask)
 			})
 		}}
 }
 
-func serve(ctx context.Context, do func(context.Context, *Request) ([]string, error), in *jobsubmitv1.Request) (*jobsubmitv1.Reply, error) {
-	q := &Request{Script: in.GetScript(), Caller: wlm.UID(in.GetSubmitUid()), Changes: maps.Clone(in.GetChanges())}
+func serve(ctx context.Context, do func(context.Context, *Request) ([]string, error), in *jobsubmitv1.Request, ask wirecall.Asker) (*jobsubmitv1.Reply, error) {
+	q := &Request{Ask: ask, Script: in.GetScript(), Caller: wlm.UID(in.GetSubmitUid()), Changes: maps.Clone(in.GetChanges())}
 	if in.GetSpec() != nil {
 		q.Spec = wire.SpecOfWire(in.GetSpec())
 	}

@@ -17,6 +17,10 @@ const Kind = "launch"
 // Contract is the newest version of the wire contract that this package speaks.
 const Contract = 1
 
+// Contracts are the versions that this package speaks at both ends, newest
+// first: the current one and those before it.
+var Contracts = []uint32{Contract}
+
 // A Launcher runs steps. Calls run concurrently; each step is launched once.
 type Launcher interface {
 	// Launch starts the tasks and returns when all are started, or why not. When

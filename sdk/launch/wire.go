@@ -18,7 +18,7 @@ const (
 
 // Handler answers the kind's calls with l.
 func Handler(l Launcher) wirecall.Handler {
-	return wirecall.Handler{Kind: Kind, Contracts: []uint32{Contract},
+	return wirecall.Handler{Kind: Kind, Contracts: Contracts,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) { return serve(ctx, l, r) }}
 }
 

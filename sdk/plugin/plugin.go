@@ -94,12 +94,12 @@ type part struct {
 	make   func(Options) (wirecall.Handler, error)
 }
 
-func partOf[T any](kind string, contract uint32, newT func(Options) (T, error), handler func(T) wirecall.Handler) []part {
+func partOf[T any](kind string, contracts []uint32, newT func(Options) (T, error), handler func(T) wirecall.Handler) []part {
 	if newT == nil {
 		return nil
 	}
 	return []part{{
-		served: &pluginv1.Served{Kind: kind, Contracts: []uint32{contract}},
+		served: &pluginv1.Served{Kind: kind, Contracts: contracts},
 		make: func(o Options) (wirecall.Handler, error) {
 			t, err := newT(o)
 			if err != nil {
@@ -112,12 +112,12 @@ func partOf[T any](kind string, contract uint32, newT func(Options) (T, error), 
 
 func (p *Plugin) parts() []part {
 	return slices.Concat(
-		partOf(sched.Kind, sched.Contract, p.Sched, sched.Handler),
-		partOf(selector.Kind, selector.Contract, p.Select, selector.Handler),
-		partOf(priority.Kind, priority.Contract, p.Priority, priority.Handler),
-		partOf(jobsubmit.Kind, jobsubmit.Contract, p.JobSubmit, jobsubmit.Handler),
-		partOf(launch.Kind, launch.Contract, p.Launch, launch.Handler),
-		partOf(acctstore.Kind, acctstore.Contract, p.Store, acctstore.Handler),
+		partOf(sched.Kind, sched.Contracts, p.Sched, sched.Handler),
+		partOf(selector.Kind, selector.Contracts, p.Select, selector.Handler),
+		partOf(priority.Kind, priority.Contracts, p.Priority, priority.Handler),
+		partOf(jobsubmit.Kind, jobsubmit.Contracts, p.JobSubmit, jobsubmit.Handler),
+		partOf(launch.Kind, launch.Contracts, p.Launch, launch.Handler),
+		partOf(acctstore.Kind, acctstore.Contracts, p.Store, acctstore.Handler),
 	)
 }
 

@@ -14,6 +14,10 @@ const Kind = "priority"
 // Contract is the newest version of the wire contract that this package speaks.
 const Contract = 1
 
+// Contracts are the versions that this package speaks at both ends, newest
+// first: the current one and those before it.
+var Contracts = []uint32{Contract}
+
 // Request names the jobs to rank: all pending ones, or those listed.
 type Request struct {
 	All     bool

@@ -13,7 +13,7 @@ const methodRank = "Rank"
 
 // Handler answers the kind's calls with p.
 func Handler(p Prioritizer) wirecall.Handler {
-	return wirecall.Handler{Kind: Kind, Contracts: []uint32{Contract}, Serial: true,
+	return wirecall.Handler{Kind: Kind, Contracts: Contracts, Serial: true,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
 			if r.Method != methodRank {
 				return nil, wirecall.UnknownMethod(Kind, r.Method)

@@ -19,6 +19,10 @@ const Kind = "sched"
 // Contract is the newest version of the wire contract that this package speaks.
 const Contract = 1
 
+// Contracts are the versions that this package speaks at both ends, newest
+// first: the current one and those before it.
+var Contracts = []uint32{Contract}
+
 // View is the cluster that Plan plans for.
 type View = mirror.View
 

@@ -15,7 +15,7 @@ const methodPlan = "Plan"
 
 // Handler answers the kind's calls with s.
 func Handler(s Scheduler) wirecall.Handler {
-	return wirecall.Handler{Kind: Kind, Contracts: []uint32{Contract}, Serial: true,
+	return wirecall.Handler{Kind: Kind, Contracts: Contracts, Serial: true,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
 			if r.Method != methodPlan {
 				return nil, wirecall.UnknownMethod(Kind, r.Method)

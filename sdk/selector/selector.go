@@ -17,6 +17,10 @@ const Kind = "select"
 // Contract is the newest version of the wire contract that this package speaks.
 const Contract = 1
 
+// Contracts are the versions that this package speaks at both ends, newest
+// first: the current one and those before it.
+var Contracts = []uint32{Contract}
+
 // Placement starts one job, or one task of an array, now.
 type Placement struct {
 	Job        wlm.JobID

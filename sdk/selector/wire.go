@@ -19,7 +19,7 @@ const (
 
 // Handler answers the kind's calls with s.
 func Handler(s Selector) wirecall.Handler {
-	return wirecall.Handler{Kind: Kind, Contracts: []uint32{Contract}, Serial: true,
+	return wirecall.Handler{Kind: Kind, Contracts: Contracts, Serial: true,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
 			switch r.Method {
 			case methodPlace:

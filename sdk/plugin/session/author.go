@@ -45,6 +45,8 @@ type plugin struct {
 
 	mu    sync.Mutex
 	calls map[uint64]*running
+	asked map[uint64]chan *pluginv1.HostReply // capacity 1 each
+	asks  uint64
 
 	serial serialQueue
 	mirror mirror.Mirror
@@ -67,7 +69,7 @@ type running struct {
 func Serve(ctx context.Context, stream PluginStream, a Author) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := &plugin{ctx: ctx, stream: stream, calls: map[uint64]*running{}, failed: make(chan error, 1)}
+	p := &plugin{ctx: ctx, stream: stream, calls: map[uint64]*running{}, asked: map[uint64]chan *pluginv1.HostReply{}, failed: make(chan error, 1)}
 	p.serial.wake = make(chan struct{}, 1)
 	defer p.end()
 	first, err := stream.Recv()
@@ -187,6 +189,8 @@ func (p *plugin) receive() error {
 			}
 		case *pluginv1.HostFrame_Credit:
 			p.grant(b.Credit)
+		case *pluginv1.HostFrame_Reply:
+			p.answered(b.Reply)
 		case *pluginv1.HostFrame_Drain:
 			return errDrain
 		}
@@ -280,7 +284,10 @@ func (p *plugin) run(h wirecall.Handler, r *running) {
 		p.answer(r, nil, err) // its time ended while it waited
 		return
 	}
-	req := wirecall.Request{Method: r.call.GetMethod(), Payload: r.payload, Send: func(b []byte) error { return p.item(r, b) }}
+	req := wirecall.Request{Method: r.call.GetMethod(), Payload: r.payload, Send: func(b []byte) error { return p.item(r, b) },
+		Ask: func(ctx context.Context, method string, b []byte) ([]byte, error) {
+			return p.ask(ctx, r.call.GetKind(), method, b)
+		}}
 	if h.Serial {
 		req.Mirror = &p.mirror
 	}
@@ -303,6 +310,47 @@ func guarded(ctx context.Context, h wirecall.Handler, req wirecall.Request) (b [
 	}()
 	b, err = h.Serve(ctx, req)
 	return b, err, false
+}
+
+// ask puts a question to the host and waits for the answer.
+func (p *plugin) ask(ctx context.Context, kind, method string, payload []byte) ([]byte, error) {
+	op := kind + "." + method
+	answer := make(chan *pluginv1.HostReply, 1)
+	p.mu.Lock()
+	p.asks++
+	id := p.asks
+	p.asked[id] = answer
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.asked, id)
+		p.mu.Unlock()
+	}()
+	if err := p.send(&pluginv1.PluginFrame{Body: &pluginv1.PluginFrame_Query{
+		Query: &pluginv1.HostQuery{Id: id, Method: method, Payload: payload, Kind: kind}}}); err != nil {
+		return nil, errs.Newf(op, errs.Unavail, "the host is gone: %w", err)
+	}
+	select {
+	case r := <-answer:
+		if r.GetError() != "" {
+			return nil, errs.Newf(op, errs.Unsupport, "%s", r.GetError())
+		}
+		return r.GetPayload(), nil
+	case <-ctx.Done():
+		return nil, errs.Newf(op, errs.Deadline, "the host has not answered: %w", ctx.Err())
+	case <-p.ctx.Done():
+		return nil, errs.Newf(op, errs.Unavail, "the host is gone")
+	}
+}
+
+func (p *plugin) answered(r *pluginv1.HostReply) {
+	p.mu.Lock()
+	answer := p.asked[r.GetId()]
+	delete(p.asked, r.GetId())
+	p.mu.Unlock()
+	if answer != nil {
+		answer <- r
+	}
 }
 
 // item sends one item of a streaming call, once the reader has room for it.

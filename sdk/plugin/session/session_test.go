@@ -343,3 +343,34 @@ func TestRefusedOptions(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A call may ask the host while it runs; the answer is that question's own.
+func TestQuestionsToTheHost(t *testing.T) {
+	h, _, ctx := pair(t, HostConfig{Epoch: 5, Query: func(q *pluginv1.HostQuery) ([]byte, error) {
+		if q.GetMethod() != "Twice" {
+			return nil, fmt.Errorf("no question %s of %s", q.GetMethod(), q.GetKind())
+		}
+		return append(q.GetPayload(), q.GetPayload()...), nil
+	}}, wirecall.Handler{Kind: "k", Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
+		return r.Ask(ctx, r.Method, r.Payload)
+	}})
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			text := fmt.Sprintf("<%d>", i)
+			if got, err := h.Call(ctx, "k", "Twice", []byte(text)); err != nil || string(got) != text+text {
+				t.Errorf("%s: %q, error %v", text, got, err)
+			}
+		})
+	}
+	all.Wait()
+	if _, err := h.Call(ctx, "k", "Never", nil); errs.KindOf(err) != errs.Unsupport || err.Error() != "no question Never of k" {
+		t.Errorf("an unknown question: %v", err)
+	}
+	h, _, ctx = pair(t, HostConfig{Epoch: 5}, wirecall.Handler{Kind: "k", Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
+		return r.Ask(ctx, r.Method, nil)
+	}})
+	if _, err := h.Call(ctx, "k", "Twice", nil); errs.KindOf(err) != errs.Unsupport {
+		t.Errorf("a host without answers: %v", err)
+	}
+}

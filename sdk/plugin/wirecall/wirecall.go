@@ -38,7 +38,13 @@ type Request struct {
 	Payload []byte
 	Mirror  *mirror.Mirror             // of serial handlers only
 	Send    func(payload []byte) error // sends an item of a streaming reply; waits for the reader
+	Ask     Asker                      // asks the host; nil: nobody to ask
 }
+
+// An Asker puts a question to the host, such as which partitions there are.
+// Methods are those of the kind that asks; errs.Unsupport means that this host
+// does not know the question, errs.Unavail that nobody answered.
+type Asker func(ctx context.Context, method string, payload []byte) ([]byte, error)
 
 // A Handler answers the calls of one kind.
 type Handler struct {

@@ -101,6 +101,51 @@ func (x *Request) GetChanges() map[string]string {
 	return nil
 }
 
+// PartitionsReply answers the plugin's question Partitions, which has no payload.
+type PartitionsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partitions    []*v1.Partition        `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"` // as they are now, in slurm.conf's order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionsReply) Reset() {
+	*x = PartitionsReply{}
+	mi := &file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionsReply) ProtoMessage() {}
+
+func (x *PartitionsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionsReply.ProtoReflect.Descriptor instead.
+func (*PartitionsReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PartitionsReply) GetPartitions() []*v1.Partition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
 type Reply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *v1.Spec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`                                                                                 // absent: unchanged
@@ -118,7 +163,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes[1]
+	mi := &file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -130,7 +175,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes[1]
+	mi := &file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -143,7 +188,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDescGZIP(), []int{1}
+	return file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Reply) GetSpec() *v1.Spec {
@@ -223,7 +268,11 @@ const file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc = "" +
 	"\achanges\x18\x05 \x03(\v2).sluice.jobsubmit.v1.Request.ChangesEntryR\achanges\x1a:\n" +
 	"\fChangesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
+	"\x0fPartitionsReply\x128\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2\x18.sluice.wlm.v1.PartitionR\n" +
+	"partitions\"\x87\x03\n" +
 	"\x05Reply\x12'\n" +
 	"\x04spec\x18\x01 \x01(\v2\x13.sluice.wlm.v1.SpecR\x04spec\x12\x1a\n" +
 	"\bmessages\x18\x02 \x03(\tR\bmessages\x12\x16\n" +
@@ -253,26 +302,29 @@ func file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDescData
 }
 
-var file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_sdk_proto_jobsubmit_v1_jobsubmit_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_sdk_proto_jobsubmit_v1_jobsubmit_proto_goTypes = []any{
-	(*Request)(nil), // 0: sluice.jobsubmit.v1.Request
-	(*Reply)(nil),   // 1: sluice.jobsubmit.v1.Reply
-	nil,             // 2: sluice.jobsubmit.v1.Request.ChangesEntry
-	nil,             // 3: sluice.jobsubmit.v1.Reply.ChangesEntry
-	(*v1.Spec)(nil), // 4: sluice.wlm.v1.Spec
-	(*v1.Job)(nil),  // 5: sluice.wlm.v1.Job
+	(*Request)(nil),         // 0: sluice.jobsubmit.v1.Request
+	(*PartitionsReply)(nil), // 1: sluice.jobsubmit.v1.PartitionsReply
+	(*Reply)(nil),           // 2: sluice.jobsubmit.v1.Reply
+	nil,                     // 3: sluice.jobsubmit.v1.Request.ChangesEntry
+	nil,                     // 4: sluice.jobsubmit.v1.Reply.ChangesEntry
+	(*v1.Spec)(nil),         // 5: sluice.wlm.v1.Spec
+	(*v1.Job)(nil),          // 6: sluice.wlm.v1.Job
+	(*v1.Partition)(nil),    // 7: sluice.wlm.v1.Partition
 }
 var file_sdk_proto_jobsubmit_v1_jobsubmit_proto_depIdxs = []int32{
-	4, // 0: sluice.jobsubmit.v1.Request.spec:type_name -> sluice.wlm.v1.Spec
-	5, // 1: sluice.jobsubmit.v1.Request.current:type_name -> sluice.wlm.v1.Job
-	2, // 2: sluice.jobsubmit.v1.Request.changes:type_name -> sluice.jobsubmit.v1.Request.ChangesEntry
-	4, // 3: sluice.jobsubmit.v1.Reply.spec:type_name -> sluice.wlm.v1.Spec
-	3, // 4: sluice.jobsubmit.v1.Reply.changes:type_name -> sluice.jobsubmit.v1.Reply.ChangesEntry
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 0: sluice.jobsubmit.v1.Request.spec:type_name -> sluice.wlm.v1.Spec
+	6, // 1: sluice.jobsubmit.v1.Request.current:type_name -> sluice.wlm.v1.Job
+	3, // 2: sluice.jobsubmit.v1.Request.changes:type_name -> sluice.jobsubmit.v1.Request.ChangesEntry
+	7, // 3: sluice.jobsubmit.v1.PartitionsReply.partitions:type_name -> sluice.wlm.v1.Partition
+	5, // 4: sluice.jobsubmit.v1.Reply.spec:type_name -> sluice.wlm.v1.Spec
+	4, // 5: sluice.jobsubmit.v1.Reply.changes:type_name -> sluice.jobsubmit.v1.Reply.ChangesEntry
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_jobsubmit_v1_jobsubmit_proto_init() }
@@ -286,7 +338,7 @@ func file_sdk_proto_jobsubmit_v1_jobsubmit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc), len(file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1307,6 +1307,7 @@ type HostQuery struct {
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	Payload       []byte                 `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"` // whose question it is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1360,6 +1361,13 @@ func (x *HostQuery) GetPayload() []byte {
 		return x.Payload
 	}
 	return nil
+}
+
+func (x *HostQuery) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
 }
 
 // Synced tells how far the mirror is. resend asks for a snapshot.
@@ -1516,11 +1524,12 @@ const file_sdk_proto_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"AttrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
 	"\tHostQuery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
-	"\apayload\x18\x03 \x01(\fR\apayload\"J\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\"J\n" +
 	"\x06Synced\x12\x10\n" +
 	"\x03rev\x18\x01 \x01(\x04R\x03rev\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\x04R\x06digest\x12\x16\n" +
