@@ -1,10 +1,21 @@
 #!/bin/sh
 # Regenerates every generated file: protobuf code beside its .proto, and the
 # converters of sdk/wire. Run from the top of the tree (make gen).
+#
+# First it compares the .proto files with wire.binpb, the wire as it was last
+# released, and refuses what an older peer would misread: fields and messages
+# are only ever added. What was added since the release may still change.
+#   gen.sh -release    makes today's wire the one to compare with
 set -eu
 command -v protoc >/dev/null || { echo "gen: protoc is missing: apt-get install protobuf-compiler" >&2; exit 1; }
+buf() { go tool -modfile=contrib/gen/buf.mod buf "$@"; }
+buf breaking . --config contrib/gen/buf.yaml --against contrib/gen/wire.binpb || {
+	echo "gen: this breaks the wire: older plugins, nodes and commands would misread it. Add a field or message instead." >&2
+	exit 1
+}
 bin=$(mktemp -d); trap 'rm -rf "$bin"' EXIT
 go build -o "$bin/" google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 PATH=$bin:$PATH protoc -I . --go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative $(find sdk/proto -name '*.proto' | sort)
 [ ! -d contrib/gen/wire ] || go run ./contrib/gen/wire -o sdk/wire/wire_gen.go
+[ "${1:-}" != -release ] || buf build . --config contrib/gen/buf.yaml --exclude-source-info -o contrib/gen/wire.binpb
