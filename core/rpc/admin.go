@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"math"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -81,6 +82,27 @@ func (s *Server) Plugins(_ context.Context, r *ctlv1.PluginsRequest) (*ctlv1.Plu
 		return nil, errs.Coded("rpc.Plugins", errs.UnknownPlugin, "no plugin "+r.GetName()+" is in service")
 	}
 	return reply, nil
+}
+
+// ChangePlugin implements ctlv1.ControllerServer.
+func (s *Server) ChangePlugin(ctx context.Context, r *ctlv1.ChangePluginRequest) (*ctlv1.ChangePluginReply, error) {
+	if s.deps.ChangePlugin == nil {
+		return nil, errs.Coded("rpc.ChangePlugin", errs.NotSupported)
+	}
+	if p := r.GetPath(); p != "" && !filepath.IsAbs(p) {
+		return nil, errs.Newf("rpc.ChangePlugin", errs.Invalid, "%s: the path of a plugin must be absolute", p)
+	}
+	// A swap that has begun ends one way or the other, whoever waits for it.
+	messages, err := s.deps.ChangePlugin(context.WithoutCancel(ctx), r)
+	return &ctlv1.ChangePluginReply{Messages: messages}, err
+}
+
+// Shadows implements ctlv1.ControllerServer.
+func (s *Server) Shadows(context.Context, *ctlv1.ShadowsRequest) (*ctlv1.ShadowsReply, error) {
+	if s.deps.Shadows == nil {
+		return &ctlv1.ShadowsReply{}, nil
+	}
+	return &ctlv1.ShadowsReply{Shadows: s.deps.Shadows()}, nil
 }
 
 // Diag implements ctlv1.ControllerServer.

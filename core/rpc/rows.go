@@ -36,6 +36,8 @@ var rows = map[string]row{
 	ctlv1.Controller_Reconfigure_FullMethodName:     {need: auth.RoleAdministrator},
 	ctlv1.Controller_Shutdown_FullMethodName:        {need: auth.RoleAdministrator},
 	ctlv1.Controller_Plugins_FullMethodName:         {need: auth.RoleUser},
+	ctlv1.Controller_ChangePlugin_FullMethodName:    {need: auth.RoleAdministrator},
+	ctlv1.Controller_Shadows_FullMethodName:         {need: auth.RoleUser},
 	ctlv1.Controller_Diag_FullMethodName:            {need: auth.RoleUser, more: diagNeeds},
 	ctlv1.Controller_Token_FullMethodName:           {need: auth.RoleUser, more: tokenNeeds},
 	ctlv1.Controller_SetDebug_FullMethodName:        {need: auth.RoleAdministrator},

@@ -54,6 +54,8 @@ type Loop interface {
 type Filter struct {
 	Name string // as in job_submit/NAME
 	jobsubmit.Filter
+	Timeout time.Duration // of one answer; 0: Deps.FilterTimeout
+	Accept  bool          // without an answer, let pass what the caller asked for
 }
 
 // Store answers accounting queries; see sdk/acctstore.
@@ -86,7 +88,11 @@ type Deps struct {
 	// Forecast says when and where a job could start; nil: not known.
 	Forecast func(ctx context.Context, j *wlm.Job) (*ctlv1.ForecastReply, error)
 	// Plugins tells of the plugins of a kind or of one kind/name; may be nil.
-	Plugins     func(name string) []*ctlv1.PluginInfo
+	Plugins func(name string) []*ctlv1.PluginInfo
+	// ChangePlugin swaps plugins and runs shadows; Shadows reports. Both may be nil.
+	ChangePlugin func(ctx context.Context, r *ctlv1.ChangePluginRequest) (messages []string, err error)
+	Shadows      func() []*ctlv1.ShadowReport
+
 	Reconfigure func(ctx context.Context, dryRun bool) (changes, warnings []string, err error)
 	Shutdown    func(ctx context.Context, controllerOnly bool) error
 	SetDebug    func(level, nodes string) error

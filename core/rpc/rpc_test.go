@@ -328,6 +328,7 @@ func (f filter) Modify(ctx context.Context, r *jobsubmit.Request) ([]string, err
 func TestFilters(t *testing.T) {
 	var mu sync.Mutex
 	var f filter
+	var accept bool
 	set := func(x filter) { mu.Lock(); f = x; mu.Unlock() }
 	s := serve(t, func(d *rpc.Deps) {
 		d.FilterTimeout = 20 * time.Millisecond
@@ -338,7 +339,7 @@ func TestFilters(t *testing.T) {
 				r.Spec.Comment = "first"
 				return []string{"one"}, nil
 			}, modify: func(context.Context, *jobsubmit.Request) ([]string, error) { return nil, nil }}
-			return []rpc.Filter{{Name: "first", Filter: first}, {Name: "second", Filter: f}}
+			return []rpc.Filter{{Name: "first", Filter: first}, {Name: "second", Filter: f, Accept: accept}}
 		}
 	})
 	c := s.as(t, ann)
@@ -361,17 +362,31 @@ func TestFilters(t *testing.T) {
 	if _, err := c.Controller.Submit(t.Context(), request(1000)); errs.CodeOf(err) != errs.InvalidTimeLimit || !strings.Contains(err.Error(), "one: say --time") {
 		t.Errorf("error %v", err)
 	}
-	calls := 0
 	set(filter{submit: func(ctx context.Context, _ *jobsubmit.Request) ([]string, error) {
-		if calls++; calls == 1 { // it hangs once; the client asks again
-			<-ctx.Done()
-			return nil, ctx.Err()
+		<-ctx.Done() // it hangs: the user is told, and not made to try again
+		return nil, ctx.Err()
+	}})
+	if _, err := c.Controller.Submit(t.Context(), request(1000)); errs.CodeOf(err) != errs.SubmitRefused ||
+		!strings.Contains(err.Error(), "job_submit/second gave no answer within 20ms") {
+		t.Errorf("error %v", err)
+	}
+	accept = true
+	r := request(1000)
+	r.Spec.Comment = "mine"
+	if reply, err = c.Controller.Submit(t.Context(), r); err != nil {
+		t.Errorf("with on_failure=accept: %v", err)
+	} else if j := s.view.Job(wlm.JobID(reply.GetJobId())); j.Spec.Comment != "first" {
+		t.Errorf("with on_failure=accept: comment %q", j.Spec.Comment)
+	}
+	accept = false
+	calls := 0
+	set(filter{submit: func(context.Context, *jobsubmit.Request) ([]string, error) {
+		if calls++; calls == 1 { // its process ends, and another serves
+			return nil, errs.Newf("plugin.Call", errs.Unavail, "the plugin has ended")
 		}
 		return nil, nil
 	}})
-	r := request(1000)
-	r.Key = "again"
-	if _, err := c.Controller.Submit(t.Context(), r); err != nil || calls != 2 {
+	if _, err := c.Controller.Submit(t.Context(), request(1000)); err != nil || calls != 2 {
 		t.Errorf("%d calls, error %v", calls, err)
 	}
 	set(filter{modify: func(_ context.Context, r *jobsubmit.Request) ([]string, error) {

@@ -189,24 +189,40 @@ func (s *Server) filterSubmit(ctx context.Context, q *jobsubmit.Request) (messag
 	return messages, nil
 }
 
-// filter asks one plugin. One that does not answer lets nothing pass: rules that
-// a crash could switch off would be none. Such errors tell the client to try
-// again, and the plugin is back in a moment.
+// filter asks one plugin. What it has not answered within its time, or after a
+// second try because its process ended, is refused: rules that a crash could
+// switch off would be none. A site that thinks otherwise of a plugin says
+// on_failure=accept, and the request passes as it was before that plugin.
 func (s *Server) filter(ctx context.Context, f Filter, q *jobsubmit.Request,
 	ask func(context.Context, *jobsubmit.Request) ([]string, error)) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.deps.FilterTimeout)
+	limit := f.Timeout
+	if limit <= 0 {
+		limit = s.deps.FilterTimeout
+	}
+	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	messages, err := ask(ctx, q)
+	messages, err := ask(short, q)
+	if errs.KindOf(err) == errs.Unavail && short.Err() == nil {
+		messages, err = ask(short, q) // its process ended: another has it
+	}
 	if err == nil {
 		return messages, nil
 	}
+	late := errs.KindOf(err) == errs.Deadline || errors.Is(short.Err(), context.DeadlineExceeded)
 	switch e, ok := errors.AsType[*errs.Error](err); {
-	case ok && e.Kind != errs.Unavail && e.Kind != errs.Deadline && e.Kind != errs.Internal && e.Kind != errs.Other:
-		return messages, err // a refusal
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err() // the caller went away
+	case !late && ok && e.Kind != errs.Unavail && e.Kind != errs.Internal && e.Kind != errs.Other:
+		return messages, err // a refusal
 	}
-	slog.Warn("a job_submit plugin gave no answer", "name", f.Name, "err", err)
+	slog.Warn("a job_submit plugin gave no answer", "name", f.Name, "accepted", f.Accept, "after", limit, "err", err)
+	switch {
+	case f.Accept:
+		return nil, nil
+	case late:
+		return nil, errs.Coded("rpc.filter", errs.SubmitRefused,
+			fmt.Sprintf("job_submit/%s gave no answer within %v, and this site accepts no job without its answer; try again, or ask the administrator", f.Name, limit))
+	}
 	return nil, errs.Newf("rpc.filter", errs.Unavail, "job_submit/%s gave no answer: %v", f.Name, err)
 }
 

@@ -32,6 +32,7 @@ var once = []string{
 	ctlv1.Controller_UpdatePartition_FullMethodName,
 	ctlv1.Controller_Shutdown_FullMethodName,
 	ctlv1.Controller_Reconfigure_FullMethodName,
+	ctlv1.Controller_ChangePlugin_FullMethodName,
 }
 
 // route is a grpc.ClientConnInterface that finds the controller that serves.

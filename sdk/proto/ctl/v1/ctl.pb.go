@@ -147,6 +147,64 @@ func (UpdatePartitionRequest_Verb) EnumDescriptor() ([]byte, []int) {
 	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{30, 0}
 }
 
+type ChangePluginRequest_Verb int32
+
+const (
+	ChangePluginRequest_RELOAD      ChangePluginRequest_Verb = 0
+	ChangePluginRequest_DISABLE     ChangePluginRequest_Verb = 1
+	ChangePluginRequest_ENABLE      ChangePluginRequest_Verb = 2
+	ChangePluginRequest_SHADOW      ChangePluginRequest_Verb = 3
+	ChangePluginRequest_PROMOTE     ChangePluginRequest_Verb = 4
+	ChangePluginRequest_STOP_SHADOW ChangePluginRequest_Verb = 5
+)
+
+// Enum value maps for ChangePluginRequest_Verb.
+var (
+	ChangePluginRequest_Verb_name = map[int32]string{
+		0: "RELOAD",
+		1: "DISABLE",
+		2: "ENABLE",
+		3: "SHADOW",
+		4: "PROMOTE",
+		5: "STOP_SHADOW",
+	}
+	ChangePluginRequest_Verb_value = map[string]int32{
+		"RELOAD":      0,
+		"DISABLE":     1,
+		"ENABLE":      2,
+		"SHADOW":      3,
+		"PROMOTE":     4,
+		"STOP_SHADOW": 5,
+	}
+)
+
+func (x ChangePluginRequest_Verb) Enum() *ChangePluginRequest_Verb {
+	p := new(ChangePluginRequest_Verb)
+	*p = x
+	return p
+}
+
+func (x ChangePluginRequest_Verb) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangePluginRequest_Verb) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[2].Descriptor()
+}
+
+func (ChangePluginRequest_Verb) Type() protoreflect.EnumType {
+	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[2]
+}
+
+func (x ChangePluginRequest_Verb) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangePluginRequest_Verb.Descriptor instead.
+func (ChangePluginRequest_Verb) EnumDescriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43, 0}
+}
+
 // ErrorDetail is attached to every error status.
 type ErrorDetail struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1253,6 +1311,7 @@ func (x *PartitionsRequest) GetName() string {
 type PartitionsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partitions    []*PartitionInfo       `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Warnings      []string               `protobuf:"bytes,15,rep,name=warnings,proto3" json:"warnings,omitempty"` // as in PingReply
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1290,6 +1349,13 @@ func (*PartitionsReply) Descriptor() ([]byte, []int) {
 func (x *PartitionsReply) GetPartitions() []*PartitionInfo {
 	if x != nil {
 		return x.Partitions
+	}
+	return nil
+}
+
+func (x *PartitionsReply) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1454,7 +1520,9 @@ type ConfigValue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"` // file:line, or "default"
+	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`   // file:line, or "default"
+	Default       string                 `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"` // of a plugin's option
+	Unit          string                 `protobuf:"bytes,5,opt,name=unit,proto3" json:"unit,omitempty"`       // of a plugin's option
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1506,6 +1574,20 @@ func (x *ConfigValue) GetValue() string {
 func (x *ConfigValue) GetOrigin() string {
 	if x != nil {
 		return x.Origin
+	}
+	return ""
+}
+
+func (x *ConfigValue) GetDefault() string {
+	if x != nil {
+		return x.Default
+	}
+	return ""
+}
+
+func (x *ConfigValue) GetUnit() string {
+	if x != nil {
+		return x.Unit
 	}
 	return ""
 }
@@ -2632,7 +2714,7 @@ type PluginInfo struct {
 	Sha256        string                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	Pid           uint32                 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
 	Since         int64                  `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
-	State         string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // starting, serving, restarting, fallback, draining
+	State         string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // starting, serving, restarting, fallback, disabled, shadow, draining
 	Contract      uint32                 `protobuf:"varint,9,opt,name=contract,proto3" json:"contract,omitempty"`
 	Options       []*ConfigValue         `protobuf:"bytes,10,rep,name=options,proto3" json:"options,omitempty"`
 	Calls         uint64                 `protobuf:"varint,11,opt,name=calls,proto3" json:"calls,omitempty"`
@@ -2646,6 +2728,9 @@ type PluginInfo struct {
 	LastError     string                 `protobuf:"bytes,19,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Host          string                 `protobuf:"bytes,20,opt,name=host,proto3" json:"host,omitempty"` // slurmctld, or a node's name
 	Rev           uint64                 `protobuf:"varint,21,opt,name=rev,proto3" json:"rev,omitempty"`
+	Serving       string                 `protobuf:"bytes,22,opt,name=serving,proto3" json:"serving,omitempty"` // name of the plugin that serves, when it is another: the fallback
+	Limits        []string               `protobuf:"bytes,23,rep,name=limits,proto3" json:"limits,omitempty"`   // what the process may use at most: memory=512M, cpus=2, ...
+	User          string                 `protobuf:"bytes,24,opt,name=user,proto3" json:"user,omitempty"`       // whom the process runs as
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2827,6 +2912,568 @@ func (x *PluginInfo) GetRev() uint64 {
 	return 0
 }
 
+func (x *PluginInfo) GetServing() string {
+	if x != nil {
+		return x.Serving
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetLimits() []string {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *PluginInfo) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type ChangePluginRequest struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Verb          ChangePluginRequest_Verb `protobuf:"varint,1,opt,name=verb,proto3,enum=sluice.ctl.v1.ChangePluginRequest_Verb" json:"verb,omitempty"`
+	Name          string                   `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // kind or kind/name; may be empty for PROMOTE and STOP_SHADOW
+	Path          string                   `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"` // absolute path of the program; empty: where it is now, or in PluginDir
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePluginRequest) Reset() {
+	*x = ChangePluginRequest{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePluginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePluginRequest) ProtoMessage() {}
+
+func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePluginRequest.ProtoReflect.Descriptor instead.
+func (*ChangePluginRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ChangePluginRequest) GetVerb() ChangePluginRequest_Verb {
+	if x != nil {
+		return x.Verb
+	}
+	return ChangePluginRequest_RELOAD
+}
+
+func (x *ChangePluginRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangePluginRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type ChangePluginReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      []string               `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePluginReply) Reset() {
+	*x = ChangePluginReply{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePluginReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePluginReply) ProtoMessage() {}
+
+func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePluginReply.ProtoReflect.Descriptor instead.
+func (*ChangePluginReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ChangePluginReply) GetMessages() []string {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type ShadowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowsRequest) Reset() {
+	*x = ShadowsRequest{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowsRequest) ProtoMessage() {}
+
+func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowsRequest.ProtoReflect.Descriptor instead.
+func (*ShadowsRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
+}
+
+type ShadowsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shadows       []*ShadowReport        `protobuf:"bytes,1,rep,name=shadows,proto3" json:"shadows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowsReply) Reset() {
+	*x = ShadowsReply{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowsReply) ProtoMessage() {}
+
+func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowsReply.ProtoReflect.Descriptor instead.
+func (*ShadowsReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ShadowsReply) GetShadows() []*ShadowReport {
+	if x != nil {
+		return x.Shadows
+	}
+	return nil
+}
+
+// ShadowReport compares a shadow with the live plugin on the same views.
+type ShadowReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Sha256        string                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Pid           uint32                 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
+	Since         int64                  `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
+	State         string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // shadow, restarting, failed
+	LastError     string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Live          string                 `protobuf:"bytes,10,opt,name=live,proto3" json:"live,omitempty"` // name of the live plugin of the kind
+	Passes        uint64                 `protobuf:"varint,11,opt,name=passes,proto3" json:"passes,omitempty"`
+	Missed        uint64                 `protobuf:"varint,12,opt,name=missed,proto3" json:"missed,omitempty"` // live passes that it was too slow or too broken to judge
+	Agreed        uint64                 `protobuf:"varint,13,opt,name=agreed,proto3" json:"agreed,omitempty"` // starts at the same view
+	Sooner        uint64                 `protobuf:"varint,14,opt,name=sooner,proto3" json:"sooner,omitempty"`
+	Later         uint64                 `protobuf:"varint,15,opt,name=later,proto3" json:"later,omitempty"`
+	Never         uint64                 `protobuf:"varint,16,opt,name=never,proto3" json:"never,omitempty"`          // started by the live one, and not even forecast by the shadow
+	Agreement     float64                `protobuf:"fixed64,17,opt,name=agreement,proto3" json:"agreement,omitempty"` // percent of the starts of either
+	LiveSide      *ShadowSide            `protobuf:"bytes,18,opt,name=live_side,json=liveSide,proto3" json:"live_side,omitempty"`
+	ShadowSide    *ShadowSide            `protobuf:"bytes,19,opt,name=shadow_side,json=shadowSide,proto3" json:"shadow_side,omitempty"`
+	Compared      uint64                 `protobuf:"varint,20,opt,name=compared,proto3" json:"compared,omitempty"` // jobs in the figures of both sides
+	Examples      []*ShadowJob           `protobuf:"bytes,21,rep,name=examples,proto3" json:"examples,omitempty"`  // the newest differences
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowReport) Reset() {
+	*x = ShadowReport{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowReport) ProtoMessage() {}
+
+func (x *ShadowReport) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowReport.ProtoReflect.Descriptor instead.
+func (*ShadowReport) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ShadowReport) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetLive() string {
+	if x != nil {
+		return x.Live
+	}
+	return ""
+}
+
+func (x *ShadowReport) GetPasses() uint64 {
+	if x != nil {
+		return x.Passes
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetAgreed() uint64 {
+	if x != nil {
+		return x.Agreed
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetSooner() uint64 {
+	if x != nil {
+		return x.Sooner
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetLater() uint64 {
+	if x != nil {
+		return x.Later
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetNever() uint64 {
+	if x != nil {
+		return x.Never
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetAgreement() float64 {
+	if x != nil {
+		return x.Agreement
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetLiveSide() *ShadowSide {
+	if x != nil {
+		return x.LiveSide
+	}
+	return nil
+}
+
+func (x *ShadowReport) GetShadowSide() *ShadowSide {
+	if x != nil {
+		return x.ShadowSide
+	}
+	return nil
+}
+
+func (x *ShadowReport) GetCompared() uint64 {
+	if x != nil {
+		return x.Compared
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetExamples() []*ShadowJob {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+type ShadowSide struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WaitMean      float64                `protobuf:"fixed64,1,opt,name=wait_mean,json=waitMean,proto3" json:"wait_mean,omitempty"` // seconds
+	WaitP95       float64                `protobuf:"fixed64,2,opt,name=wait_p95,json=waitP95,proto3" json:"wait_p95,omitempty"`    // seconds
+	Slowdown      float64                `protobuf:"fixed64,3,opt,name=slowdown,proto3" json:"slowdown,omitempty"`                 // mean bounded slowdown, runtimes of less than 10 s counting as 10
+	Utilization   float64                `protobuf:"fixed64,4,opt,name=utilization,proto3" json:"utilization,omitempty"`           // percent of the usable CPUs, while jobs waited
+	PassP50Us     uint64                 `protobuf:"varint,5,opt,name=pass_p50_us,json=passP50Us,proto3" json:"pass_p50_us,omitempty"`
+	PassP99Us     uint64                 `protobuf:"varint,6,opt,name=pass_p99_us,json=passP99Us,proto3" json:"pass_p99_us,omitempty"`
+	PassMaxUs     uint64                 `protobuf:"varint,7,opt,name=pass_max_us,json=passMaxUs,proto3" json:"pass_max_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowSide) Reset() {
+	*x = ShadowSide{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowSide) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowSide) ProtoMessage() {}
+
+func (x *ShadowSide) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowSide.ProtoReflect.Descriptor instead.
+func (*ShadowSide) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ShadowSide) GetWaitMean() float64 {
+	if x != nil {
+		return x.WaitMean
+	}
+	return 0
+}
+
+func (x *ShadowSide) GetWaitP95() float64 {
+	if x != nil {
+		return x.WaitP95
+	}
+	return 0
+}
+
+func (x *ShadowSide) GetSlowdown() float64 {
+	if x != nil {
+		return x.Slowdown
+	}
+	return 0
+}
+
+func (x *ShadowSide) GetUtilization() float64 {
+	if x != nil {
+		return x.Utilization
+	}
+	return 0
+}
+
+func (x *ShadowSide) GetPassP50Us() uint64 {
+	if x != nil {
+		return x.PassP50Us
+	}
+	return 0
+}
+
+func (x *ShadowSide) GetPassP99Us() uint64 {
+	if x != nil {
+		return x.PassP99Us
+	}
+	return 0
+}
+
+func (x *ShadowSide) GetPassMaxUs() uint64 {
+	if x != nil {
+		return x.PassMaxUs
+	}
+	return 0
+}
+
+type ShadowJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Live          int64                  `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`     // start; 0: not yet
+	Shadow        int64                  `protobuf:"varint,3,opt,name=shadow,proto3" json:"shadow,omitempty"` // start, or forecast; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowJob) Reset() {
+	*x = ShadowJob{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowJob) ProtoMessage() {}
+
+func (x *ShadowJob) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowJob.ProtoReflect.Descriptor instead.
+func (*ShadowJob) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ShadowJob) GetJob() uint32 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *ShadowJob) GetLive() int64 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *ShadowJob) GetShadow() int64 {
+	if x != nil {
+		return x.Shadow
+	}
+	return 0
+}
+
 type PluginsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Plugins       []*PluginInfo          `protobuf:"bytes,1,rep,name=plugins,proto3" json:"plugins,omitempty"`
@@ -2836,7 +3483,7 @@ type PluginsReply struct {
 
 func (x *PluginsReply) Reset() {
 	*x = PluginsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3495,7 @@ func (x *PluginsReply) String() string {
 func (*PluginsReply) ProtoMessage() {}
 
 func (x *PluginsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3508,7 @@ func (x *PluginsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsReply.ProtoReflect.Descriptor instead.
 func (*PluginsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PluginsReply) GetPlugins() []*PluginInfo {
@@ -2880,7 +3527,7 @@ type DiagRequest struct {
 
 func (x *DiagRequest) Reset() {
 	*x = DiagRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +3539,7 @@ func (x *DiagRequest) String() string {
 func (*DiagRequest) ProtoMessage() {}
 
 func (x *DiagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +3552,7 @@ func (x *DiagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagRequest.ProtoReflect.Descriptor instead.
 func (*DiagRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DiagRequest) GetReset_() bool {
@@ -2926,7 +3573,7 @@ type DiagReply struct {
 
 func (x *DiagReply) Reset() {
 	*x = DiagReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3585,7 @@ func (x *DiagReply) String() string {
 func (*DiagReply) ProtoMessage() {}
 
 func (x *DiagReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3598,7 @@ func (x *DiagReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagReply.ProtoReflect.Descriptor instead.
 func (*DiagReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DiagReply) GetCounters() map[string]int64 {
@@ -2985,7 +3632,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2997,7 +3644,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3010,7 +3657,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TokenRequest) GetUser() string {
@@ -3036,7 +3683,7 @@ type TokenReply struct {
 
 func (x *TokenReply) Reset() {
 	*x = TokenReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3695,7 @@ func (x *TokenReply) String() string {
 func (*TokenReply) ProtoMessage() {}
 
 func (x *TokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3708,7 @@ func (x *TokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReply.ProtoReflect.Descriptor instead.
 func (*TokenReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TokenReply) GetToken() string {
@@ -3081,7 +3728,7 @@ type SetDebugRequest struct {
 
 func (x *SetDebugRequest) Reset() {
 	*x = SetDebugRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3740,7 @@ func (x *SetDebugRequest) String() string {
 func (*SetDebugRequest) ProtoMessage() {}
 
 func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3753,7 @@ func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDebugRequest.ProtoReflect.Descriptor instead.
 func (*SetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SetDebugRequest) GetLevel() string {
@@ -3215,11 +3862,12 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x05nodes\x18\x01 \x03(\v2\x17.sluice.ctl.v1.NodeInfoR\x05nodes\x12\x10\n" +
 	"\x03now\x18\x02 \x01(\x03R\x03now\"'\n" +
 	"\x11PartitionsRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"O\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"k\n" +
 	"\x0fPartitionsReply\x12<\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\v2\x1c.sluice.ctl.v1.PartitionInfoR\n" +
-	"partitions\"\xa4\x01\n" +
+	"partitions\x12\x1a\n" +
+	"\bwarnings\x18\x0f \x03(\tR\bwarnings\"\xa4\x01\n" +
 	"\rPartitionInfo\x126\n" +
 	"\tpartition\x18\x01 \x01(\v2\x18.sluice.wlm.v1.PartitionR\tpartition\x12\x1f\n" +
 	"\vtotal_nodes\x18\x02 \x01(\rR\n" +
@@ -3230,11 +3878,13 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\rConfigRequest\"S\n" +
 	"\vConfigReply\x122\n" +
 	"\x06values\x18\x01 \x03(\v2\x1a.sluice.ctl.v1.ConfigValueR\x06values\x12\x10\n" +
-	"\x03now\x18\x02 \x01(\x03R\x03now\"M\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\"{\n" +
 	"\vConfigValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06origin\x18\x03 \x01(\tR\x06origin\"!\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\tR\adefault\x12\x12\n" +
+	"\x04unit\x18\x05 \x01(\tR\x04unit\"!\n" +
 	"\rScriptRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\"%\n" +
 	"\vScriptReply\x12\x16\n" +
@@ -3337,7 +3987,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x0fShutdownRequest\x12'\n" +
 	"\x0fcontroller_only\x18\x01 \x01(\bR\x0econtrollerOnly\"$\n" +
 	"\x0ePluginsRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x95\x04\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xdb\x04\n" +
 	"\n" +
 	"PluginInfo\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -3363,7 +4013,67 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\n" +
 	"last_error\x18\x13 \x01(\tR\tlastError\x12\x12\n" +
 	"\x04host\x18\x14 \x01(\tR\x04host\x12\x10\n" +
-	"\x03rev\x18\x15 \x01(\x04R\x03rev\"C\n" +
+	"\x03rev\x18\x15 \x01(\x04R\x03rev\x12\x18\n" +
+	"\aserving\x18\x16 \x01(\tR\aserving\x12\x16\n" +
+	"\x06limits\x18\x17 \x03(\tR\x06limits\x12\x12\n" +
+	"\x04user\x18\x18 \x01(\tR\x04user\"\xd1\x01\n" +
+	"\x13ChangePluginRequest\x12;\n" +
+	"\x04verb\x18\x01 \x01(\x0e2'.sluice.ctl.v1.ChangePluginRequest.VerbR\x04verb\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\"U\n" +
+	"\x04Verb\x12\n" +
+	"\n" +
+	"\x06RELOAD\x10\x00\x12\v\n" +
+	"\aDISABLE\x10\x01\x12\n" +
+	"\n" +
+	"\x06ENABLE\x10\x02\x12\n" +
+	"\n" +
+	"\x06SHADOW\x10\x03\x12\v\n" +
+	"\aPROMOTE\x10\x04\x12\x0f\n" +
+	"\vSTOP_SHADOW\x10\x05\"/\n" +
+	"\x11ChangePluginReply\x12\x1a\n" +
+	"\bmessages\x18\x01 \x03(\tR\bmessages\"\x10\n" +
+	"\x0eShadowsRequest\"E\n" +
+	"\fShadowsReply\x125\n" +
+	"\ashadows\x18\x01 \x03(\v2\x1b.sluice.ctl.v1.ShadowReportR\ashadows\"\xdd\x04\n" +
+	"\fShadowReport\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\tR\x06sha256\x12\x10\n" +
+	"\x03pid\x18\x06 \x01(\rR\x03pid\x12\x14\n" +
+	"\x05since\x18\a \x01(\x03R\x05since\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\t \x01(\tR\tlastError\x12\x12\n" +
+	"\x04live\x18\n" +
+	" \x01(\tR\x04live\x12\x16\n" +
+	"\x06passes\x18\v \x01(\x04R\x06passes\x12\x16\n" +
+	"\x06missed\x18\f \x01(\x04R\x06missed\x12\x16\n" +
+	"\x06agreed\x18\r \x01(\x04R\x06agreed\x12\x16\n" +
+	"\x06sooner\x18\x0e \x01(\x04R\x06sooner\x12\x14\n" +
+	"\x05later\x18\x0f \x01(\x04R\x05later\x12\x14\n" +
+	"\x05never\x18\x10 \x01(\x04R\x05never\x12\x1c\n" +
+	"\tagreement\x18\x11 \x01(\x01R\tagreement\x126\n" +
+	"\tlive_side\x18\x12 \x01(\v2\x19.sluice.ctl.v1.ShadowSideR\bliveSide\x12:\n" +
+	"\vshadow_side\x18\x13 \x01(\v2\x19.sluice.ctl.v1.ShadowSideR\n" +
+	"shadowSide\x12\x1a\n" +
+	"\bcompared\x18\x14 \x01(\x04R\bcompared\x124\n" +
+	"\bexamples\x18\x15 \x03(\v2\x18.sluice.ctl.v1.ShadowJobR\bexamples\"\xe2\x01\n" +
+	"\n" +
+	"ShadowSide\x12\x1b\n" +
+	"\twait_mean\x18\x01 \x01(\x01R\bwaitMean\x12\x19\n" +
+	"\bwait_p95\x18\x02 \x01(\x01R\awaitP95\x12\x1a\n" +
+	"\bslowdown\x18\x03 \x01(\x01R\bslowdown\x12 \n" +
+	"\vutilization\x18\x04 \x01(\x01R\vutilization\x12\x1e\n" +
+	"\vpass_p50_us\x18\x05 \x01(\x04R\tpassP50Us\x12\x1e\n" +
+	"\vpass_p99_us\x18\x06 \x01(\x04R\tpassP99Us\x12\x1e\n" +
+	"\vpass_max_us\x18\a \x01(\x04R\tpassMaxUs\"I\n" +
+	"\tShadowJob\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\rR\x03job\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\x03R\x04live\x12\x16\n" +
+	"\x06shadow\x18\x03 \x01(\x03R\x06shadow\"C\n" +
 	"\fPluginsReply\x123\n" +
 	"\aplugins\x18\x01 \x03(\v2\x19.sluice.ctl.v1.PluginInfoR\aplugins\"#\n" +
 	"\vDiagRequest\x12\x14\n" +
@@ -3386,7 +4096,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"=\n" +
 	"\x0fSetDebugRequest\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x14\n" +
-	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\xa1\f\n" +
+	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\xbe\r\n" +
 	"\n" +
 	"Controller\x12<\n" +
 	"\x04Ping\x12\x1a.sluice.ctl.v1.PingRequest\x1a\x18.sluice.ctl.v1.PingReply\x12B\n" +
@@ -3409,7 +4119,9 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\bForecast\x12\x1e.sluice.ctl.v1.ForecastRequest\x1a\x1c.sluice.ctl.v1.ForecastReply\x12Q\n" +
 	"\vReconfigure\x12!.sluice.ctl.v1.ReconfigureRequest\x1a\x1f.sluice.ctl.v1.ReconfigureReply\x12F\n" +
 	"\bShutdown\x12\x1e.sluice.ctl.v1.ShutdownRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12E\n" +
-	"\aPlugins\x12\x1d.sluice.ctl.v1.PluginsRequest\x1a\x1b.sluice.ctl.v1.PluginsReply\x12<\n" +
+	"\aPlugins\x12\x1d.sluice.ctl.v1.PluginsRequest\x1a\x1b.sluice.ctl.v1.PluginsReply\x12T\n" +
+	"\fChangePlugin\x12\".sluice.ctl.v1.ChangePluginRequest\x1a .sluice.ctl.v1.ChangePluginReply\x12E\n" +
+	"\aShadows\x12\x1d.sluice.ctl.v1.ShadowsRequest\x1a\x1b.sluice.ctl.v1.ShadowsReply\x12<\n" +
 	"\x04Diag\x12\x1a.sluice.ctl.v1.DiagRequest\x1a\x18.sluice.ctl.v1.DiagReply\x12?\n" +
 	"\x05Token\x12\x1b.sluice.ctl.v1.TokenRequest\x1a\x19.sluice.ctl.v1.TokenReply\x12F\n" +
 	"\bSetDebug\x12\x1e.sluice.ctl.v1.SetDebugRequest\x1a\x1a.sluice.ctl.v1.UpdateReplyB5Z3github.com/sluice-hpc/sluice/sdk/proto/ctl/v1;ctlv1b\x06proto3"
@@ -3426,161 +4138,178 @@ func file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_ctl_v1_ctl_proto_rawDescData
 }
 
-var file_sdk_proto_ctl_v1_ctl_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_sdk_proto_ctl_v1_ctl_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_sdk_proto_ctl_v1_ctl_proto_goTypes = []any{
 	(UpdateJobRequest_Verb)(0),       // 0: sluice.ctl.v1.UpdateJobRequest.Verb
 	(UpdatePartitionRequest_Verb)(0), // 1: sluice.ctl.v1.UpdatePartitionRequest.Verb
-	(*ErrorDetail)(nil),              // 2: sluice.ctl.v1.ErrorDetail
-	(*PingRequest)(nil),              // 3: sluice.ctl.v1.PingRequest
-	(*PingReply)(nil),                // 4: sluice.ctl.v1.PingReply
-	(*SubmitRequest)(nil),            // 5: sluice.ctl.v1.SubmitRequest
-	(*SubmitReply)(nil),              // 6: sluice.ctl.v1.SubmitReply
-	(*JobFilter)(nil),                // 7: sluice.ctl.v1.JobFilter
-	(*JobRef)(nil),                   // 8: sluice.ctl.v1.JobRef
-	(*JobsRequest)(nil),              // 9: sluice.ctl.v1.JobsRequest
-	(*JobInfo)(nil),                  // 10: sluice.ctl.v1.JobInfo
-	(*NodeAddr)(nil),                 // 11: sluice.ctl.v1.NodeAddr
-	(*JobsReply)(nil),                // 12: sluice.ctl.v1.JobsReply
-	(*StepsRequest)(nil),             // 13: sluice.ctl.v1.StepsRequest
-	(*StepsReply)(nil),               // 14: sluice.ctl.v1.StepsReply
-	(*NodesRequest)(nil),             // 15: sluice.ctl.v1.NodesRequest
-	(*NodeInfo)(nil),                 // 16: sluice.ctl.v1.NodeInfo
-	(*NodesReply)(nil),               // 17: sluice.ctl.v1.NodesReply
-	(*PartitionsRequest)(nil),        // 18: sluice.ctl.v1.PartitionsRequest
-	(*PartitionsReply)(nil),          // 19: sluice.ctl.v1.PartitionsReply
-	(*PartitionInfo)(nil),            // 20: sluice.ctl.v1.PartitionInfo
-	(*ConfigRequest)(nil),            // 21: sluice.ctl.v1.ConfigRequest
-	(*ConfigReply)(nil),              // 22: sluice.ctl.v1.ConfigReply
-	(*ConfigValue)(nil),              // 23: sluice.ctl.v1.ConfigValue
-	(*ScriptRequest)(nil),            // 24: sluice.ctl.v1.ScriptRequest
-	(*ScriptReply)(nil),              // 25: sluice.ctl.v1.ScriptReply
-	(*SignalRequest)(nil),            // 26: sluice.ctl.v1.SignalRequest
-	(*SignalReply)(nil),              // 27: sluice.ctl.v1.SignalReply
-	(*SignalResult)(nil),             // 28: sluice.ctl.v1.SignalResult
-	(*UpdateJobRequest)(nil),         // 29: sluice.ctl.v1.UpdateJobRequest
-	(*UpdateJobReply)(nil),           // 30: sluice.ctl.v1.UpdateJobReply
-	(*UpdateNodeRequest)(nil),        // 31: sluice.ctl.v1.UpdateNodeRequest
-	(*UpdatePartitionRequest)(nil),   // 32: sluice.ctl.v1.UpdatePartitionRequest
-	(*UpdateReply)(nil),              // 33: sluice.ctl.v1.UpdateReply
-	(*CompleteRequest)(nil),          // 34: sluice.ctl.v1.CompleteRequest
-	(*WatchJobRequest)(nil),          // 35: sluice.ctl.v1.WatchJobRequest
-	(*WatchRequest)(nil),             // 36: sluice.ctl.v1.WatchRequest
-	(*WatchReply)(nil),               // 37: sluice.ctl.v1.WatchReply
-	(*ForecastRequest)(nil),          // 38: sluice.ctl.v1.ForecastRequest
-	(*ForecastReply)(nil),            // 39: sluice.ctl.v1.ForecastReply
-	(*ReconfigureRequest)(nil),       // 40: sluice.ctl.v1.ReconfigureRequest
-	(*ReconfigureReply)(nil),         // 41: sluice.ctl.v1.ReconfigureReply
-	(*ShutdownRequest)(nil),          // 42: sluice.ctl.v1.ShutdownRequest
-	(*PluginsRequest)(nil),           // 43: sluice.ctl.v1.PluginsRequest
-	(*PluginInfo)(nil),               // 44: sluice.ctl.v1.PluginInfo
-	(*PluginsReply)(nil),             // 45: sluice.ctl.v1.PluginsReply
-	(*DiagRequest)(nil),              // 46: sluice.ctl.v1.DiagRequest
-	(*DiagReply)(nil),                // 47: sluice.ctl.v1.DiagReply
-	(*TokenRequest)(nil),             // 48: sluice.ctl.v1.TokenRequest
-	(*TokenReply)(nil),               // 49: sluice.ctl.v1.TokenReply
-	(*SetDebugRequest)(nil),          // 50: sluice.ctl.v1.SetDebugRequest
-	nil,                              // 51: sluice.ctl.v1.UpdateJobRequest.SetEntry
-	nil,                              // 52: sluice.ctl.v1.UpdateNodeRequest.SetEntry
-	nil,                              // 53: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	nil,                              // 54: sluice.ctl.v1.DiagReply.CountersEntry
-	nil,                              // 55: sluice.ctl.v1.DiagReply.GaugesEntry
-	(*v1.Spec)(nil),                  // 56: sluice.wlm.v1.Spec
-	(*v1.IDRange)(nil),               // 57: sluice.wlm.v1.IDRange
-	(*v1.Job)(nil),                   // 58: sluice.wlm.v1.Job
-	(*v1.Outlook)(nil),               // 59: sluice.wlm.v1.Outlook
-	(*v1.Step)(nil),                  // 60: sluice.wlm.v1.Step
-	(*v1.Node)(nil),                  // 61: sluice.wlm.v1.Node
-	(*v1.Partition)(nil),             // 62: sluice.wlm.v1.Partition
-	(v11.Kind)(0),                    // 63: sluice.event.v1.Kind
-	(*v11.Event)(nil),                // 64: sluice.event.v1.Event
+	(ChangePluginRequest_Verb)(0),    // 2: sluice.ctl.v1.ChangePluginRequest.Verb
+	(*ErrorDetail)(nil),              // 3: sluice.ctl.v1.ErrorDetail
+	(*PingRequest)(nil),              // 4: sluice.ctl.v1.PingRequest
+	(*PingReply)(nil),                // 5: sluice.ctl.v1.PingReply
+	(*SubmitRequest)(nil),            // 6: sluice.ctl.v1.SubmitRequest
+	(*SubmitReply)(nil),              // 7: sluice.ctl.v1.SubmitReply
+	(*JobFilter)(nil),                // 8: sluice.ctl.v1.JobFilter
+	(*JobRef)(nil),                   // 9: sluice.ctl.v1.JobRef
+	(*JobsRequest)(nil),              // 10: sluice.ctl.v1.JobsRequest
+	(*JobInfo)(nil),                  // 11: sluice.ctl.v1.JobInfo
+	(*NodeAddr)(nil),                 // 12: sluice.ctl.v1.NodeAddr
+	(*JobsReply)(nil),                // 13: sluice.ctl.v1.JobsReply
+	(*StepsRequest)(nil),             // 14: sluice.ctl.v1.StepsRequest
+	(*StepsReply)(nil),               // 15: sluice.ctl.v1.StepsReply
+	(*NodesRequest)(nil),             // 16: sluice.ctl.v1.NodesRequest
+	(*NodeInfo)(nil),                 // 17: sluice.ctl.v1.NodeInfo
+	(*NodesReply)(nil),               // 18: sluice.ctl.v1.NodesReply
+	(*PartitionsRequest)(nil),        // 19: sluice.ctl.v1.PartitionsRequest
+	(*PartitionsReply)(nil),          // 20: sluice.ctl.v1.PartitionsReply
+	(*PartitionInfo)(nil),            // 21: sluice.ctl.v1.PartitionInfo
+	(*ConfigRequest)(nil),            // 22: sluice.ctl.v1.ConfigRequest
+	(*ConfigReply)(nil),              // 23: sluice.ctl.v1.ConfigReply
+	(*ConfigValue)(nil),              // 24: sluice.ctl.v1.ConfigValue
+	(*ScriptRequest)(nil),            // 25: sluice.ctl.v1.ScriptRequest
+	(*ScriptReply)(nil),              // 26: sluice.ctl.v1.ScriptReply
+	(*SignalRequest)(nil),            // 27: sluice.ctl.v1.SignalRequest
+	(*SignalReply)(nil),              // 28: sluice.ctl.v1.SignalReply
+	(*SignalResult)(nil),             // 29: sluice.ctl.v1.SignalResult
+	(*UpdateJobRequest)(nil),         // 30: sluice.ctl.v1.UpdateJobRequest
+	(*UpdateJobReply)(nil),           // 31: sluice.ctl.v1.UpdateJobReply
+	(*UpdateNodeRequest)(nil),        // 32: sluice.ctl.v1.UpdateNodeRequest
+	(*UpdatePartitionRequest)(nil),   // 33: sluice.ctl.v1.UpdatePartitionRequest
+	(*UpdateReply)(nil),              // 34: sluice.ctl.v1.UpdateReply
+	(*CompleteRequest)(nil),          // 35: sluice.ctl.v1.CompleteRequest
+	(*WatchJobRequest)(nil),          // 36: sluice.ctl.v1.WatchJobRequest
+	(*WatchRequest)(nil),             // 37: sluice.ctl.v1.WatchRequest
+	(*WatchReply)(nil),               // 38: sluice.ctl.v1.WatchReply
+	(*ForecastRequest)(nil),          // 39: sluice.ctl.v1.ForecastRequest
+	(*ForecastReply)(nil),            // 40: sluice.ctl.v1.ForecastReply
+	(*ReconfigureRequest)(nil),       // 41: sluice.ctl.v1.ReconfigureRequest
+	(*ReconfigureReply)(nil),         // 42: sluice.ctl.v1.ReconfigureReply
+	(*ShutdownRequest)(nil),          // 43: sluice.ctl.v1.ShutdownRequest
+	(*PluginsRequest)(nil),           // 44: sluice.ctl.v1.PluginsRequest
+	(*PluginInfo)(nil),               // 45: sluice.ctl.v1.PluginInfo
+	(*ChangePluginRequest)(nil),      // 46: sluice.ctl.v1.ChangePluginRequest
+	(*ChangePluginReply)(nil),        // 47: sluice.ctl.v1.ChangePluginReply
+	(*ShadowsRequest)(nil),           // 48: sluice.ctl.v1.ShadowsRequest
+	(*ShadowsReply)(nil),             // 49: sluice.ctl.v1.ShadowsReply
+	(*ShadowReport)(nil),             // 50: sluice.ctl.v1.ShadowReport
+	(*ShadowSide)(nil),               // 51: sluice.ctl.v1.ShadowSide
+	(*ShadowJob)(nil),                // 52: sluice.ctl.v1.ShadowJob
+	(*PluginsReply)(nil),             // 53: sluice.ctl.v1.PluginsReply
+	(*DiagRequest)(nil),              // 54: sluice.ctl.v1.DiagRequest
+	(*DiagReply)(nil),                // 55: sluice.ctl.v1.DiagReply
+	(*TokenRequest)(nil),             // 56: sluice.ctl.v1.TokenRequest
+	(*TokenReply)(nil),               // 57: sluice.ctl.v1.TokenReply
+	(*SetDebugRequest)(nil),          // 58: sluice.ctl.v1.SetDebugRequest
+	nil,                              // 59: sluice.ctl.v1.UpdateJobRequest.SetEntry
+	nil,                              // 60: sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	nil,                              // 61: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	nil,                              // 62: sluice.ctl.v1.DiagReply.CountersEntry
+	nil,                              // 63: sluice.ctl.v1.DiagReply.GaugesEntry
+	(*v1.Spec)(nil),                  // 64: sluice.wlm.v1.Spec
+	(*v1.IDRange)(nil),               // 65: sluice.wlm.v1.IDRange
+	(*v1.Job)(nil),                   // 66: sluice.wlm.v1.Job
+	(*v1.Outlook)(nil),               // 67: sluice.wlm.v1.Outlook
+	(*v1.Step)(nil),                  // 68: sluice.wlm.v1.Step
+	(*v1.Node)(nil),                  // 69: sluice.wlm.v1.Node
+	(*v1.Partition)(nil),             // 70: sluice.wlm.v1.Partition
+	(v11.Kind)(0),                    // 71: sluice.event.v1.Kind
+	(*v11.Event)(nil),                // 72: sluice.event.v1.Event
 }
 var file_sdk_proto_ctl_v1_ctl_proto_depIdxs = []int32{
-	56, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
-	10, // 1: sluice.ctl.v1.SubmitReply.job:type_name -> sluice.ctl.v1.JobInfo
-	39, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
-	8,  // 3: sluice.ctl.v1.JobFilter.refs:type_name -> sluice.ctl.v1.JobRef
-	57, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
-	7,  // 5: sluice.ctl.v1.JobsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	58, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
-	59, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
-	11, // 8: sluice.ctl.v1.JobInfo.addrs:type_name -> sluice.ctl.v1.NodeAddr
-	10, // 9: sluice.ctl.v1.JobsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	7,  // 10: sluice.ctl.v1.StepsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	60, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
-	10, // 12: sluice.ctl.v1.StepsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	61, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
-	16, // 14: sluice.ctl.v1.NodesReply.nodes:type_name -> sluice.ctl.v1.NodeInfo
-	20, // 15: sluice.ctl.v1.PartitionsReply.partitions:type_name -> sluice.ctl.v1.PartitionInfo
-	62, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
-	23, // 17: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
-	7,  // 18: sluice.ctl.v1.SignalRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	28, // 19: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
-	8,  // 20: sluice.ctl.v1.SignalResult.ref:type_name -> sluice.ctl.v1.JobRef
-	7,  // 21: sluice.ctl.v1.UpdateJobRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	64, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
+	11, // 1: sluice.ctl.v1.SubmitReply.job:type_name -> sluice.ctl.v1.JobInfo
+	40, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
+	9,  // 3: sluice.ctl.v1.JobFilter.refs:type_name -> sluice.ctl.v1.JobRef
+	65, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
+	8,  // 5: sluice.ctl.v1.JobsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	66, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
+	67, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
+	12, // 8: sluice.ctl.v1.JobInfo.addrs:type_name -> sluice.ctl.v1.NodeAddr
+	11, // 9: sluice.ctl.v1.JobsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
+	8,  // 10: sluice.ctl.v1.StepsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	68, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
+	11, // 12: sluice.ctl.v1.StepsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
+	69, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
+	17, // 14: sluice.ctl.v1.NodesReply.nodes:type_name -> sluice.ctl.v1.NodeInfo
+	21, // 15: sluice.ctl.v1.PartitionsReply.partitions:type_name -> sluice.ctl.v1.PartitionInfo
+	70, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
+	24, // 17: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
+	8,  // 18: sluice.ctl.v1.SignalRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	29, // 19: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
+	9,  // 20: sluice.ctl.v1.SignalResult.ref:type_name -> sluice.ctl.v1.JobRef
+	8,  // 21: sluice.ctl.v1.UpdateJobRequest.filter:type_name -> sluice.ctl.v1.JobFilter
 	0,  // 22: sluice.ctl.v1.UpdateJobRequest.verb:type_name -> sluice.ctl.v1.UpdateJobRequest.Verb
-	51, // 23: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
-	28, // 24: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
-	52, // 25: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	59, // 23: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
+	29, // 24: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
+	60, // 25: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
 	1,  // 26: sluice.ctl.v1.UpdatePartitionRequest.verb:type_name -> sluice.ctl.v1.UpdatePartitionRequest.Verb
-	53, // 27: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	63, // 28: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
-	64, // 29: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
-	10, // 30: sluice.ctl.v1.WatchReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	7,  // 31: sluice.ctl.v1.ForecastRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	23, // 32: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
-	44, // 33: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
-	54, // 34: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
-	55, // 35: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
-	3,  // 36: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
-	5,  // 37: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
-	9,  // 38: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
-	13, // 39: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
-	15, // 40: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
-	18, // 41: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
-	21, // 42: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
-	24, // 43: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
-	26, // 44: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
-	29, // 45: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
-	31, // 46: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
-	32, // 47: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
-	34, // 48: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
-	35, // 49: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
-	36, // 50: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
-	38, // 51: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
-	40, // 52: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
-	42, // 53: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
-	43, // 54: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
-	46, // 55: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
-	48, // 56: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
-	50, // 57: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
-	4,  // 58: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
-	6,  // 59: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
-	12, // 60: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
-	14, // 61: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
-	17, // 62: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
-	19, // 63: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
-	22, // 64: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
-	25, // 65: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
-	27, // 66: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
-	30, // 67: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
-	33, // 68: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
-	33, // 69: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
-	33, // 70: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
-	10, // 71: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
-	37, // 72: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
-	39, // 73: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
-	41, // 74: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
-	33, // 75: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
-	45, // 76: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
-	47, // 77: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
-	49, // 78: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
-	33, // 79: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
-	58, // [58:80] is the sub-list for method output_type
-	36, // [36:58] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	61, // 27: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	71, // 28: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
+	72, // 29: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
+	11, // 30: sluice.ctl.v1.WatchReply.jobs:type_name -> sluice.ctl.v1.JobInfo
+	8,  // 31: sluice.ctl.v1.ForecastRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	24, // 32: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
+	2,  // 33: sluice.ctl.v1.ChangePluginRequest.verb:type_name -> sluice.ctl.v1.ChangePluginRequest.Verb
+	50, // 34: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
+	51, // 35: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
+	51, // 36: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
+	52, // 37: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
+	45, // 38: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
+	62, // 39: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
+	63, // 40: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
+	4,  // 41: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
+	6,  // 42: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
+	10, // 43: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
+	14, // 44: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
+	16, // 45: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
+	19, // 46: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
+	22, // 47: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
+	25, // 48: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
+	27, // 49: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
+	30, // 50: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
+	32, // 51: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
+	33, // 52: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
+	35, // 53: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
+	36, // 54: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
+	37, // 55: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
+	39, // 56: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
+	41, // 57: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
+	43, // 58: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
+	44, // 59: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
+	46, // 60: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
+	48, // 61: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
+	54, // 62: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
+	56, // 63: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
+	58, // 64: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
+	5,  // 65: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
+	7,  // 66: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
+	13, // 67: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
+	15, // 68: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
+	18, // 69: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
+	20, // 70: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
+	23, // 71: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
+	26, // 72: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
+	28, // 73: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
+	31, // 74: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
+	34, // 75: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
+	34, // 76: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
+	34, // 77: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
+	11, // 78: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
+	38, // 79: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
+	40, // 80: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
+	42, // 81: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
+	34, // 82: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
+	53, // 83: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
+	47, // 84: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
+	49, // 85: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
+	55, // 86: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
+	57, // 87: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
+	34, // 88: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
+	65, // [65:89] is the sub-list for method output_type
+	41, // [41:65] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_ctl_v1_ctl_proto_init() }
@@ -3593,8 +4322,8 @@ func file_sdk_proto_ctl_v1_ctl_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_ctl_v1_ctl_proto_rawDesc), len(file_sdk_proto_ctl_v1_ctl_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   54,
+			NumEnums:      3,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

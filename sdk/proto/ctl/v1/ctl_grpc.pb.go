@@ -43,6 +43,8 @@ const (
 	Controller_Reconfigure_FullMethodName     = "/sluice.ctl.v1.Controller/Reconfigure"
 	Controller_Shutdown_FullMethodName        = "/sluice.ctl.v1.Controller/Shutdown"
 	Controller_Plugins_FullMethodName         = "/sluice.ctl.v1.Controller/Plugins"
+	Controller_ChangePlugin_FullMethodName    = "/sluice.ctl.v1.Controller/ChangePlugin"
+	Controller_Shadows_FullMethodName         = "/sluice.ctl.v1.Controller/Shadows"
 	Controller_Diag_FullMethodName            = "/sluice.ctl.v1.Controller/Diag"
 	Controller_Token_FullMethodName           = "/sluice.ctl.v1.Controller/Token"
 	Controller_SetDebug_FullMethodName        = "/sluice.ctl.v1.Controller/SetDebug"
@@ -77,6 +79,11 @@ type ControllerClient interface {
 	Reconfigure(ctx context.Context, in *ReconfigureRequest, opts ...grpc.CallOption) (*ReconfigureReply, error)
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*UpdateReply, error)
 	Plugins(ctx context.Context, in *PluginsRequest, opts ...grpc.CallOption) (*PluginsReply, error)
+	// ChangePlugin swaps, disables or enables a plugin, or runs one as a shadow.
+	// On an error everything is as it was.
+	ChangePlugin(ctx context.Context, in *ChangePluginRequest, opts ...grpc.CallOption) (*ChangePluginReply, error)
+	// Shadows reports what the shadows would have done.
+	Shadows(ctx context.Context, in *ShadowsRequest, opts ...grpc.CallOption) (*ShadowsReply, error)
 	Diag(ctx context.Context, in *DiagRequest, opts ...grpc.CallOption) (*DiagReply, error)
 	// Token issues a token for the caller, or, to administrators, for any user.
 	Token(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*TokenReply, error)
@@ -317,6 +324,26 @@ func (c *controllerClient) Plugins(ctx context.Context, in *PluginsRequest, opts
 	return out, nil
 }
 
+func (c *controllerClient) ChangePlugin(ctx context.Context, in *ChangePluginRequest, opts ...grpc.CallOption) (*ChangePluginReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangePluginReply)
+	err := c.cc.Invoke(ctx, Controller_ChangePlugin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerClient) Shadows(ctx context.Context, in *ShadowsRequest, opts ...grpc.CallOption) (*ShadowsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShadowsReply)
+	err := c.cc.Invoke(ctx, Controller_Shadows_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controllerClient) Diag(ctx context.Context, in *DiagRequest, opts ...grpc.CallOption) (*DiagReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DiagReply)
@@ -376,6 +403,11 @@ type ControllerServer interface {
 	Reconfigure(context.Context, *ReconfigureRequest) (*ReconfigureReply, error)
 	Shutdown(context.Context, *ShutdownRequest) (*UpdateReply, error)
 	Plugins(context.Context, *PluginsRequest) (*PluginsReply, error)
+	// ChangePlugin swaps, disables or enables a plugin, or runs one as a shadow.
+	// On an error everything is as it was.
+	ChangePlugin(context.Context, *ChangePluginRequest) (*ChangePluginReply, error)
+	// Shadows reports what the shadows would have done.
+	Shadows(context.Context, *ShadowsRequest) (*ShadowsReply, error)
 	Diag(context.Context, *DiagRequest) (*DiagReply, error)
 	// Token issues a token for the caller, or, to administrators, for any user.
 	Token(context.Context, *TokenRequest) (*TokenReply, error)
@@ -446,6 +478,12 @@ func (UnimplementedControllerServer) Shutdown(context.Context, *ShutdownRequest)
 }
 func (UnimplementedControllerServer) Plugins(context.Context, *PluginsRequest) (*PluginsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Plugins not implemented")
+}
+func (UnimplementedControllerServer) ChangePlugin(context.Context, *ChangePluginRequest) (*ChangePluginReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangePlugin not implemented")
+}
+func (UnimplementedControllerServer) Shadows(context.Context, *ShadowsRequest) (*ShadowsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Shadows not implemented")
 }
 func (UnimplementedControllerServer) Diag(context.Context, *DiagRequest) (*DiagReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Diag not implemented")
@@ -791,6 +829,42 @@ func _Controller_Plugins_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Controller_ChangePlugin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangePluginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServer).ChangePlugin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Controller_ChangePlugin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServer).ChangePlugin(ctx, req.(*ChangePluginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Controller_Shadows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShadowsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServer).Shadows(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Controller_Shadows_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServer).Shadows(ctx, req.(*ShadowsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Controller_Diag_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DiagRequest)
 	if err := dec(in); err != nil {
@@ -911,6 +985,14 @@ var Controller_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Plugins",
 			Handler:    _Controller_Plugins_Handler,
+		},
+		{
+			MethodName: "ChangePlugin",
+			Handler:    _Controller_ChangePlugin_Handler,
+		},
+		{
+			MethodName: "Shadows",
+			Handler:    _Controller_Shadows_Handler,
 		},
 		{
 			MethodName: "Diag",

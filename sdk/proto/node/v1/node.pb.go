@@ -26,6 +26,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ChangePlugin_Step int32
+
+const (
+	ChangePlugin_PREPARE ChangePlugin_Step = 0 // start the new process beside the old one
+	ChangePlugin_COMMIT  ChangePlugin_Step = 1 // let it take over
+	ChangePlugin_ABORT   ChangePlugin_Step = 2
+)
+
+// Enum value maps for ChangePlugin_Step.
+var (
+	ChangePlugin_Step_name = map[int32]string{
+		0: "PREPARE",
+		1: "COMMIT",
+		2: "ABORT",
+	}
+	ChangePlugin_Step_value = map[string]int32{
+		"PREPARE": 0,
+		"COMMIT":  1,
+		"ABORT":   2,
+	}
+)
+
+func (x ChangePlugin_Step) Enum() *ChangePlugin_Step {
+	p := new(ChangePlugin_Step)
+	*p = x
+	return p
+}
+
+func (x ChangePlugin_Step) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangePlugin_Step) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdk_proto_node_v1_node_proto_enumTypes[0].Descriptor()
+}
+
+func (ChangePlugin_Step) Type() protoreflect.EnumType {
+	return &file_sdk_proto_node_v1_node_proto_enumTypes[0]
+}
+
+func (x ChangePlugin_Step) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangePlugin_Step.Descriptor instead.
+func (ChangePlugin_Step) EnumDescriptor() ([]byte, []int) {
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{14, 0}
+}
+
 type FromNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -34,6 +83,7 @@ type FromNode struct {
 	//	*FromNode_Heartbeat
 	//	*FromNode_Report
 	//	*FromNode_Reply
+	//	*FromNode_PluginChanged
 	Body          isFromNode_Body `protobuf_oneof:"body"`
 	Node          string          `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"` // one stream may carry several nodes (simulated ones)
 	unknownFields protoimpl.UnknownFields
@@ -113,6 +163,15 @@ func (x *FromNode) GetReply() *OrderReply {
 	return nil
 }
 
+func (x *FromNode) GetPluginChanged() *PluginChanged {
+	if x != nil {
+		if x, ok := x.Body.(*FromNode_PluginChanged); ok {
+			return x.PluginChanged
+		}
+	}
+	return nil
+}
+
 func (x *FromNode) GetNode() string {
 	if x != nil {
 		return x.Node
@@ -140,6 +199,10 @@ type FromNode_Reply struct {
 	Reply *OrderReply `protobuf:"bytes,4,opt,name=reply,proto3,oneof"`
 }
 
+type FromNode_PluginChanged struct {
+	PluginChanged *PluginChanged `protobuf:"bytes,6,opt,name=plugin_changed,json=pluginChanged,proto3,oneof"`
+}
+
 func (*FromNode_Register) isFromNode_Body() {}
 
 func (*FromNode_Heartbeat) isFromNode_Body() {}
@@ -147,6 +210,8 @@ func (*FromNode_Heartbeat) isFromNode_Body() {}
 func (*FromNode_Report) isFromNode_Body() {}
 
 func (*FromNode_Reply) isFromNode_Body() {}
+
+func (*FromNode_PluginChanged) isFromNode_Body() {}
 
 type Register struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -380,6 +445,17 @@ type PluginReport struct {
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"`
 	Calls         uint64                 `protobuf:"varint,9,opt,name=calls,proto3" json:"calls,omitempty"`
 	Rss           uint64                 `protobuf:"varint,10,opt,name=rss,proto3" json:"rss,omitempty"`
+	Sha256        string                 `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Contract      uint32                 `protobuf:"varint,12,opt,name=contract,proto3" json:"contract,omitempty"`
+	P50Us         uint64                 `protobuf:"varint,13,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
+	P99Us         uint64                 `protobuf:"varint,14,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
+	MaxUs         uint64                 `protobuf:"varint,15,opt,name=max_us,json=maxUs,proto3" json:"max_us,omitempty"`
+	Overruns      uint32                 `protobuf:"varint,16,opt,name=overruns,proto3" json:"overruns,omitempty"`
+	CpuSeconds    float64                `protobuf:"fixed64,17,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	LastError     string                 `protobuf:"bytes,18,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Options       []*PluginOption        `protobuf:"bytes,19,rep,name=options,proto3" json:"options,omitempty"`
+	Limits        []string               `protobuf:"bytes,20,rep,name=limits,proto3" json:"limits,omitempty"`
+	User          string                 `protobuf:"bytes,21,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -484,6 +560,228 @@ func (x *PluginReport) GetRss() uint64 {
 	return 0
 }
 
+func (x *PluginReport) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *PluginReport) GetContract() uint32 {
+	if x != nil {
+		return x.Contract
+	}
+	return 0
+}
+
+func (x *PluginReport) GetP50Us() uint64 {
+	if x != nil {
+		return x.P50Us
+	}
+	return 0
+}
+
+func (x *PluginReport) GetP99Us() uint64 {
+	if x != nil {
+		return x.P99Us
+	}
+	return 0
+}
+
+func (x *PluginReport) GetMaxUs() uint64 {
+	if x != nil {
+		return x.MaxUs
+	}
+	return 0
+}
+
+func (x *PluginReport) GetOverruns() uint32 {
+	if x != nil {
+		return x.Overruns
+	}
+	return 0
+}
+
+func (x *PluginReport) GetCpuSeconds() float64 {
+	if x != nil {
+		return x.CpuSeconds
+	}
+	return 0
+}
+
+func (x *PluginReport) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *PluginReport) GetOptions() []*PluginOption {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *PluginReport) GetLimits() []string {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *PluginReport) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type PluginOption struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`
+	Default       string                 `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
+	Unit          string                 `protobuf:"bytes,5,opt,name=unit,proto3" json:"unit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginOption) Reset() {
+	*x = PluginOption{}
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginOption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginOption) ProtoMessage() {}
+
+func (x *PluginOption) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginOption.ProtoReflect.Descriptor instead.
+func (*PluginOption) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PluginOption) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *PluginOption) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *PluginOption) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *PluginOption) GetDefault() string {
+	if x != nil {
+		return x.Default
+	}
+	return ""
+}
+
+func (x *PluginOption) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+// PluginChanged answers a ChangePlugin.
+type PluginChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"` // errs.Kind; 0: done
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Plugins       []*PluginReport        `protobuf:"bytes,4,rep,name=plugins,proto3" json:"plugins,omitempty"` // after a COMMIT
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginChanged) Reset() {
+	*x = PluginChanged{}
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginChanged) ProtoMessage() {}
+
+func (x *PluginChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginChanged.ProtoReflect.Descriptor instead.
+func (*PluginChanged) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PluginChanged) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *PluginChanged) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *PluginChanged) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PluginChanged) GetPlugins() []*PluginReport {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
 type JobOnNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -495,7 +793,7 @@ type JobOnNode struct {
 
 func (x *JobOnNode) Reset() {
 	*x = JobOnNode{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[3]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +805,7 @@ func (x *JobOnNode) String() string {
 func (*JobOnNode) ProtoMessage() {}
 
 func (x *JobOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[3]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +818,7 @@ func (x *JobOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobOnNode.ProtoReflect.Descriptor instead.
 func (*JobOnNode) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JobOnNode) GetJob() uint32 {
@@ -555,7 +853,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[4]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +865,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[4]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +878,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Heartbeat) GetCpuLoad() uint32 {
@@ -621,7 +919,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[5]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +931,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[5]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +944,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Report) GetNumber() uint64 {
@@ -736,7 +1034,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[6]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +1046,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[6]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +1059,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StepStarted) GetStep() *v1.Step {
@@ -786,7 +1084,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[7]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1096,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[7]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1109,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StepEnded) GetStep() *v1.Step {
@@ -854,7 +1152,7 @@ type JobGone struct {
 
 func (x *JobGone) Reset() {
 	*x = JobGone{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[8]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1164,7 @@ func (x *JobGone) String() string {
 func (*JobGone) ProtoMessage() {}
 
 func (x *JobGone) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[8]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1177,7 @@ func (x *JobGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobGone.ProtoReflect.Descriptor instead.
 func (*JobGone) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobGone) GetJob() uint32 {
@@ -916,7 +1214,7 @@ type LaunchFailed struct {
 
 func (x *LaunchFailed) Reset() {
 	*x = LaunchFailed{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[9]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1226,7 @@ func (x *LaunchFailed) String() string {
 func (*LaunchFailed) ProtoMessage() {}
 
 func (x *LaunchFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[9]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1239,7 @@ func (x *LaunchFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchFailed.ProtoReflect.Descriptor instead.
 func (*LaunchFailed) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LaunchFailed) GetJob() uint32 {
@@ -983,7 +1281,7 @@ type OrderReply struct {
 
 func (x *OrderReply) Reset() {
 	*x = OrderReply{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[10]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1293,7 @@ func (x *OrderReply) String() string {
 func (*OrderReply) ProtoMessage() {}
 
 func (x *OrderReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[10]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1306,7 @@ func (x *OrderReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderReply.ProtoReflect.Descriptor instead.
 func (*OrderReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OrderReply) GetNumber() uint64 {
@@ -1048,6 +1346,7 @@ type ToNode struct {
 	//	*ToNode_Shutdown
 	//	*ToNode_Suspend
 	//	*ToNode_Update
+	//	*ToNode_ChangePlugin
 	Body          isToNode_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1055,7 +1354,7 @@ type ToNode struct {
 
 func (x *ToNode) Reset() {
 	*x = ToNode{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[11]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1366,7 @@ func (x *ToNode) String() string {
 func (*ToNode) ProtoMessage() {}
 
 func (x *ToNode) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[11]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1379,7 @@ func (x *ToNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToNode.ProtoReflect.Descriptor instead.
 func (*ToNode) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ToNode) GetTerm() uint64 {
@@ -1192,6 +1491,15 @@ func (x *ToNode) GetUpdate() *UpdateRunning {
 	return nil
 }
 
+func (x *ToNode) GetChangePlugin() *ChangePlugin {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_ChangePlugin); ok {
+			return x.ChangePlugin
+		}
+	}
+	return nil
+}
+
 type isToNode_Body interface {
 	isToNode_Body()
 }
@@ -1232,6 +1540,10 @@ type ToNode_Update struct {
 	Update *UpdateRunning `protobuf:"bytes,12,opt,name=update,proto3,oneof"`
 }
 
+type ToNode_ChangePlugin struct {
+	ChangePlugin *ChangePlugin `protobuf:"bytes,13,opt,name=change_plugin,json=changePlugin,proto3,oneof"`
+}
+
 func (*ToNode_Registered) isToNode_Body() {}
 
 func (*ToNode_Start) isToNode_Body() {}
@@ -1250,6 +1562,86 @@ func (*ToNode_Suspend) isToNode_Body() {}
 
 func (*ToNode_Update) isToNode_Body() {}
 
+func (*ToNode_ChangePlugin) isToNode_Body() {}
+
+// ChangePlugin swaps a plugin of the node in two steps. A prepared change that
+// is not committed within a minute is dropped.
+type ChangePlugin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // the same for all steps of a change
+	Step          ChangePlugin_Step      `protobuf:"varint,2,opt,name=step,proto3,enum=sluice.node.v1.ChangePlugin_Step" json:"step,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"` // empty: in PluginDir
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePlugin) Reset() {
+	*x = ChangePlugin{}
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePlugin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePlugin) ProtoMessage() {}
+
+func (x *ChangePlugin) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePlugin.ProtoReflect.Descriptor instead.
+func (*ChangePlugin) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ChangePlugin) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ChangePlugin) GetStep() ChangePlugin_Step {
+	if x != nil {
+		return x.Step
+	}
+	return ChangePlugin_PREPARE
+}
+
+func (x *ChangePlugin) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ChangePlugin) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangePlugin) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 type Registered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
@@ -1263,7 +1655,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[12]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1667,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[12]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1680,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Registered) GetAccepted() bool {
@@ -1342,7 +1734,7 @@ type StartJob struct {
 
 func (x *StartJob) Reset() {
 	*x = StartJob{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[13]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1746,7 @@ func (x *StartJob) String() string {
 func (*StartJob) ProtoMessage() {}
 
 func (x *StartJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[13]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1759,7 @@ func (x *StartJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartJob.ProtoReflect.Descriptor instead.
 func (*StartJob) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartJob) GetCredential() []byte {
@@ -1428,7 +1820,7 @@ type NodeAt struct {
 
 func (x *NodeAt) Reset() {
 	*x = NodeAt{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[14]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1832,7 @@ func (x *NodeAt) String() string {
 func (*NodeAt) ProtoMessage() {}
 
 func (x *NodeAt) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[14]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1845,7 @@ func (x *NodeAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAt.ProtoReflect.Descriptor instead.
 func (*NodeAt) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *NodeAt) GetName() string {
@@ -1535,7 +1927,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[15]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1939,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[15]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1952,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Credential) GetCluster() string {
@@ -1682,7 +2074,7 @@ type StepCredential struct {
 
 func (x *StepCredential) Reset() {
 	*x = StepCredential{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[16]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +2086,7 @@ func (x *StepCredential) String() string {
 func (*StepCredential) ProtoMessage() {}
 
 func (x *StepCredential) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[16]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +2099,7 @@ func (x *StepCredential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepCredential.ProtoReflect.Descriptor instead.
 func (*StepCredential) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StepCredential) GetJobCredential() []byte {
@@ -1802,7 +2194,7 @@ type SignalJob struct {
 
 func (x *SignalJob) Reset() {
 	*x = SignalJob{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[17]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2206,7 @@ func (x *SignalJob) String() string {
 func (*SignalJob) ProtoMessage() {}
 
 func (x *SignalJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[17]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2219,7 @@ func (x *SignalJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalJob.ProtoReflect.Descriptor instead.
 func (*SignalJob) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SignalJob) GetJob() uint32 {
@@ -1894,7 +2286,7 @@ type Terminate struct {
 
 func (x *Terminate) Reset() {
 	*x = Terminate{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[18]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2298,7 @@ func (x *Terminate) String() string {
 func (*Terminate) ProtoMessage() {}
 
 func (x *Terminate) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[18]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2311,7 @@ func (x *Terminate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Terminate.ProtoReflect.Descriptor instead.
 func (*Terminate) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Terminate) GetJob() uint32 {
@@ -1966,7 +2358,7 @@ type AckReports struct {
 
 func (x *AckReports) Reset() {
 	*x = AckReports{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[19]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2370,7 @@ func (x *AckReports) String() string {
 func (*AckReports) ProtoMessage() {}
 
 func (x *AckReports) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[19]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2383,7 @@ func (x *AckReports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckReports.ProtoReflect.Descriptor instead.
 func (*AckReports) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AckReports) GetUpto() uint64 {
@@ -2009,7 +2401,7 @@ type Reconfigured struct {
 
 func (x *Reconfigured) Reset() {
 	*x = Reconfigured{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[20]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2413,7 @@ func (x *Reconfigured) String() string {
 func (*Reconfigured) ProtoMessage() {}
 
 func (x *Reconfigured) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[20]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2426,7 @@ func (x *Reconfigured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconfigured.ProtoReflect.Descriptor instead.
 func (*Reconfigured) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{23}
 }
 
 type ShutdownNode struct {
@@ -2045,7 +2437,7 @@ type ShutdownNode struct {
 
 func (x *ShutdownNode) Reset() {
 	*x = ShutdownNode{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[21]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2449,7 @@ func (x *ShutdownNode) String() string {
 func (*ShutdownNode) ProtoMessage() {}
 
 func (x *ShutdownNode) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[21]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2462,7 @@ func (x *ShutdownNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownNode.ProtoReflect.Descriptor instead.
 func (*ShutdownNode) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{21}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{24}
 }
 
 type SuspendJob struct {
@@ -2083,7 +2475,7 @@ type SuspendJob struct {
 
 func (x *SuspendJob) Reset() {
 	*x = SuspendJob{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[22]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2487,7 @@ func (x *SuspendJob) String() string {
 func (*SuspendJob) ProtoMessage() {}
 
 func (x *SuspendJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[22]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2500,7 @@ func (x *SuspendJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendJob.ProtoReflect.Descriptor instead.
 func (*SuspendJob) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{22}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SuspendJob) GetJob() uint32 {
@@ -2136,7 +2528,7 @@ type UpdateRunning struct {
 
 func (x *UpdateRunning) Reset() {
 	*x = UpdateRunning{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[23]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2540,7 @@ func (x *UpdateRunning) String() string {
 func (*UpdateRunning) ProtoMessage() {}
 
 func (x *UpdateRunning) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[23]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2553,7 @@ func (x *UpdateRunning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRunning.ProtoReflect.Descriptor instead.
 func (*UpdateRunning) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{23}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateRunning) GetJob() uint32 {
@@ -2193,7 +2585,7 @@ type PingNodeRequest struct {
 
 func (x *PingNodeRequest) Reset() {
 	*x = PingNodeRequest{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[24]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2597,7 @@ func (x *PingNodeRequest) String() string {
 func (*PingNodeRequest) ProtoMessage() {}
 
 func (x *PingNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[24]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2610,7 @@ func (x *PingNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingNodeRequest.ProtoReflect.Descriptor instead.
 func (*PingNodeRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{27}
 }
 
 type PingNodeReply struct {
@@ -2231,7 +2623,7 @@ type PingNodeReply struct {
 
 func (x *PingNodeReply) Reset() {
 	*x = PingNodeReply{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[25]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2635,7 @@ func (x *PingNodeReply) String() string {
 func (*PingNodeReply) ProtoMessage() {}
 
 func (x *PingNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[25]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2648,7 @@ func (x *PingNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingNodeReply.ProtoReflect.Descriptor instead.
 func (*PingNodeReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{25}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PingNodeReply) GetNode() string {
@@ -2307,7 +2699,7 @@ type CreateStepRequest struct {
 
 func (x *CreateStepRequest) Reset() {
 	*x = CreateStepRequest{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[26]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2711,7 @@ func (x *CreateStepRequest) String() string {
 func (*CreateStepRequest) ProtoMessage() {}
 
 func (x *CreateStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[26]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2724,7 @@ func (x *CreateStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStepRequest.ProtoReflect.Descriptor instead.
 func (*CreateStepRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{26}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateStepRequest) GetJob() uint32 {
@@ -2534,7 +2926,7 @@ type CreateStepReply struct {
 
 func (x *CreateStepReply) Reset() {
 	*x = CreateStepReply{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[27]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2546,7 +2938,7 @@ func (x *CreateStepReply) String() string {
 func (*CreateStepReply) ProtoMessage() {}
 
 func (x *CreateStepReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[27]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2559,7 +2951,7 @@ func (x *CreateStepReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStepReply.ProtoReflect.Descriptor instead.
 func (*CreateStepReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{27}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateStepReply) GetStep() uint32 {
@@ -2640,7 +3032,7 @@ type RunStepIn struct {
 
 func (x *RunStepIn) Reset() {
 	*x = RunStepIn{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[28]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +3044,7 @@ func (x *RunStepIn) String() string {
 func (*RunStepIn) ProtoMessage() {}
 
 func (x *RunStepIn) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[28]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +3057,7 @@ func (x *RunStepIn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStepIn.ProtoReflect.Descriptor instead.
 func (*RunStepIn) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{28}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RunStepIn) GetBody() isRunStepIn_Body {
@@ -2752,7 +3144,7 @@ type RunLaunch struct {
 
 func (x *RunLaunch) Reset() {
 	*x = RunLaunch{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[29]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +3156,7 @@ func (x *RunLaunch) String() string {
 func (*RunLaunch) ProtoMessage() {}
 
 func (x *RunLaunch) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[29]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +3169,7 @@ func (x *RunLaunch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunLaunch.ProtoReflect.Descriptor instead.
 func (*RunLaunch) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{29}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RunLaunch) GetCredential() []byte {
@@ -2826,7 +3218,7 @@ type Stdin struct {
 
 func (x *Stdin) Reset() {
 	*x = Stdin{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[30]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3230,7 @@ func (x *Stdin) String() string {
 func (*Stdin) ProtoMessage() {}
 
 func (x *Stdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[30]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3243,7 @@ func (x *Stdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdin.ProtoReflect.Descriptor instead.
 func (*Stdin) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{30}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Stdin) GetTask() uint32 {
@@ -2884,7 +3276,7 @@ type TaskSignal struct {
 
 func (x *TaskSignal) Reset() {
 	*x = TaskSignal{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[31]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +3288,7 @@ func (x *TaskSignal) String() string {
 func (*TaskSignal) ProtoMessage() {}
 
 func (x *TaskSignal) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[31]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3301,7 @@ func (x *TaskSignal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSignal.ProtoReflect.Descriptor instead.
 func (*TaskSignal) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{31}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TaskSignal) GetSignal() uint32 {
@@ -2929,7 +3321,7 @@ type WindowSize struct {
 
 func (x *WindowSize) Reset() {
 	*x = WindowSize{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[32]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2941,7 +3333,7 @@ func (x *WindowSize) String() string {
 func (*WindowSize) ProtoMessage() {}
 
 func (x *WindowSize) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[32]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2954,7 +3346,7 @@ func (x *WindowSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WindowSize.ProtoReflect.Descriptor instead.
 func (*WindowSize) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{32}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WindowSize) GetRows() uint32 {
@@ -2986,7 +3378,7 @@ type RunStepOut struct {
 
 func (x *RunStepOut) Reset() {
 	*x = RunStepOut{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[33]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +3390,7 @@ func (x *RunStepOut) String() string {
 func (*RunStepOut) ProtoMessage() {}
 
 func (x *RunStepOut) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[33]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3403,7 @@ func (x *RunStepOut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStepOut.ProtoReflect.Descriptor instead.
 func (*RunStepOut) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{33}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RunStepOut) GetBody() isRunStepOut_Body {
@@ -3096,7 +3488,7 @@ type Launched struct {
 
 func (x *Launched) Reset() {
 	*x = Launched{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[34]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3500,7 @@ func (x *Launched) String() string {
 func (*Launched) ProtoMessage() {}
 
 func (x *Launched) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[34]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3513,7 @@ func (x *Launched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launched.ProtoReflect.Descriptor instead.
 func (*Launched) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{34}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Launched) GetTaskIds() []uint32 {
@@ -3157,7 +3549,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[35]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3561,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[35]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3574,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{35}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Output) GetTask() uint32 {
@@ -3225,7 +3617,7 @@ type TaskEnded struct {
 
 func (x *TaskEnded) Reset() {
 	*x = TaskEnded{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[36]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3237,7 +3629,7 @@ func (x *TaskEnded) String() string {
 func (*TaskEnded) ProtoMessage() {}
 
 func (x *TaskEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[36]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3250,7 +3642,7 @@ func (x *TaskEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEnded.ProtoReflect.Descriptor instead.
 func (*TaskEnded) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{36}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TaskEnded) GetTask() uint32 {
@@ -3291,7 +3683,7 @@ type StepDone struct {
 
 func (x *StepDone) Reset() {
 	*x = StepDone{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[37]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3695,7 @@ func (x *StepDone) String() string {
 func (*StepDone) ProtoMessage() {}
 
 func (x *StepDone) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[37]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3708,7 @@ func (x *StepDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepDone.ProtoReflect.Descriptor instead.
 func (*StepDone) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{37}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StepDone) GetStatus() uint32 {
@@ -3344,7 +3736,7 @@ type SignalStepRequest struct {
 
 func (x *SignalStepRequest) Reset() {
 	*x = SignalStepRequest{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[38]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3748,7 @@ func (x *SignalStepRequest) String() string {
 func (*SignalStepRequest) ProtoMessage() {}
 
 func (x *SignalStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[38]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3761,7 @@ func (x *SignalStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalStepRequest.ProtoReflect.Descriptor instead.
 func (*SignalStepRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{38}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SignalStepRequest) GetJob() uint32 {
@@ -3401,7 +3793,7 @@ type SignalStepReply struct {
 
 func (x *SignalStepReply) Reset() {
 	*x = SignalStepReply{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[39]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +3805,7 @@ func (x *SignalStepReply) String() string {
 func (*SignalStepReply) ProtoMessage() {}
 
 func (x *SignalStepReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[39]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +3818,7 @@ func (x *SignalStepReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalStepReply.ProtoReflect.Descriptor instead.
 func (*SignalStepReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{39}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{42}
 }
 
 type EndStepRequest struct {
@@ -3441,7 +3833,7 @@ type EndStepRequest struct {
 
 func (x *EndStepRequest) Reset() {
 	*x = EndStepRequest{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[40]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +3845,7 @@ func (x *EndStepRequest) String() string {
 func (*EndStepRequest) ProtoMessage() {}
 
 func (x *EndStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[40]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +3858,7 @@ func (x *EndStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndStepRequest.ProtoReflect.Descriptor instead.
 func (*EndStepRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{40}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *EndStepRequest) GetJob() uint32 {
@@ -3507,7 +3899,7 @@ type StepStatsRequest struct {
 
 func (x *StepStatsRequest) Reset() {
 	*x = StepStatsRequest{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[41]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3519,7 +3911,7 @@ func (x *StepStatsRequest) String() string {
 func (*StepStatsRequest) ProtoMessage() {}
 
 func (x *StepStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[41]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3532,7 +3924,7 @@ func (x *StepStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStatsRequest.ProtoReflect.Descriptor instead.
 func (*StepStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{41}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StepStatsRequest) GetJob() uint32 {
@@ -3559,7 +3951,7 @@ type StepStatsReply struct {
 
 func (x *StepStatsReply) Reset() {
 	*x = StepStatsReply{}
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[42]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3571,7 +3963,7 @@ func (x *StepStatsReply) String() string {
 func (*StepStatsReply) ProtoMessage() {}
 
 func (x *StepStatsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[42]
+	mi := &file_sdk_proto_node_v1_node_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3584,7 +3976,7 @@ func (x *StepStatsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStatsReply.ProtoReflect.Descriptor instead.
 func (*StepStatsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{42}
+	return file_sdk_proto_node_v1_node_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StepStatsReply) GetUsage() *v11.Usage {
@@ -3605,12 +3997,13 @@ var File_sdk_proto_node_v1_node_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1csdk/proto/node/v1/node.proto\x12\x0esluice.node.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\x1a sdk/proto/launch/v1/launch.proto\"\xff\x01\n" +
+	"\x1csdk/proto/node/v1/node.proto\x12\x0esluice.node.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\x1a sdk/proto/launch/v1/launch.proto\"\xc7\x02\n" +
 	"\bFromNode\x126\n" +
 	"\bregister\x18\x01 \x01(\v2\x18.sluice.node.v1.RegisterH\x00R\bregister\x129\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x19.sluice.node.v1.HeartbeatH\x00R\theartbeat\x120\n" +
 	"\x06report\x18\x03 \x01(\v2\x16.sluice.node.v1.ReportH\x00R\x06report\x122\n" +
-	"\x05reply\x18\x04 \x01(\v2\x1a.sluice.node.v1.OrderReplyH\x00R\x05reply\x12\x12\n" +
+	"\x05reply\x18\x04 \x01(\v2\x1a.sluice.node.v1.OrderReplyH\x00R\x05reply\x12F\n" +
+	"\x0eplugin_changed\x18\x06 \x01(\v2\x1d.sluice.node.v1.PluginChangedH\x00R\rpluginChanged\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04nodeB\x06\n" +
 	"\x04body\"\xad\x05\n" +
 	"\bRegister\x12\x12\n" +
@@ -3638,7 +4031,7 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\bfree_mem\x18\x14 \x01(\x04R\afreeMem\x12!\n" +
 	"\ffirst_report\x18\x15 \x01(\x04R\vfirstReport\x126\n" +
 	"\aplugins\x18\x16 \x03(\v2\x1c.sluice.node.v1.PluginReportR\aplugins\x12\x19\n" +
-	"\bstep_key\x18\x17 \x01(\fR\astepKey\"\xe6\x01\n" +
+	"\bstep_key\x18\x17 \x01(\fR\astepKey\"\x9f\x04\n" +
 	"\fPluginReport\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3650,7 +4043,31 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x05since\x18\b \x01(\x03R\x05since\x12\x14\n" +
 	"\x05calls\x18\t \x01(\x04R\x05calls\x12\x10\n" +
 	"\x03rss\x18\n" +
-	" \x01(\x04R\x03rss\"O\n" +
+	" \x01(\x04R\x03rss\x12\x16\n" +
+	"\x06sha256\x18\v \x01(\tR\x06sha256\x12\x1a\n" +
+	"\bcontract\x18\f \x01(\rR\bcontract\x12\x15\n" +
+	"\x06p50_us\x18\r \x01(\x04R\x05p50Us\x12\x15\n" +
+	"\x06p99_us\x18\x0e \x01(\x04R\x05p99Us\x12\x15\n" +
+	"\x06max_us\x18\x0f \x01(\x04R\x05maxUs\x12\x1a\n" +
+	"\boverruns\x18\x10 \x01(\rR\boverruns\x12\x1f\n" +
+	"\vcpu_seconds\x18\x11 \x01(\x01R\n" +
+	"cpuSeconds\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x12 \x01(\tR\tlastError\x126\n" +
+	"\aoptions\x18\x13 \x03(\v2\x1c.sluice.node.v1.PluginOptionR\aoptions\x12\x16\n" +
+	"\x06limits\x18\x14 \x03(\tR\x06limits\x12\x12\n" +
+	"\x04user\x18\x15 \x01(\tR\x04user\"|\n" +
+	"\fPluginOption\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\tR\adefault\x12\x12\n" +
+	"\x04unit\x18\x05 \x01(\tR\x04unit\"\x7f\n" +
+	"\rPluginChanged\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x126\n" +
+	"\aplugins\x18\x04 \x03(\v2\x1c.sluice.node.v1.PluginReportR\aplugins\"O\n" +
 	"\tJobOnNode\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x1a\n" +
 	"\brestarts\x18\x02 \x01(\rR\brestarts\x12\x14\n" +
@@ -3689,7 +4106,7 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"OrderReply\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xd1\x04\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\x96\x05\n" +
 	"\x06ToNode\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x12\n" +
@@ -3705,8 +4122,20 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\bshutdown\x18\n" +
 	" \x01(\v2\x1c.sluice.node.v1.ShutdownNodeH\x00R\bshutdown\x126\n" +
 	"\asuspend\x18\v \x01(\v2\x1a.sluice.node.v1.SuspendJobH\x00R\asuspend\x127\n" +
-	"\x06update\x18\f \x01(\v2\x1d.sluice.node.v1.UpdateRunningH\x00R\x06updateB\x06\n" +
-	"\x04body\"\x9c\x01\n" +
+	"\x06update\x18\f \x01(\v2\x1d.sluice.node.v1.UpdateRunningH\x00R\x06update\x12C\n" +
+	"\rchange_plugin\x18\r \x01(\v2\x1c.sluice.node.v1.ChangePluginH\x00R\fchangePluginB\x06\n" +
+	"\x04body\"\xbd\x01\n" +
+	"\fChangePlugin\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
+	"\x04step\x18\x02 \x01(\x0e2!.sluice.node.v1.ChangePlugin.StepR\x04step\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\"*\n" +
+	"\x04Step\x12\v\n" +
+	"\aPREPARE\x10\x00\x12\n" +
+	"\n" +
+	"\x06COMMIT\x10\x01\x12\t\n" +
+	"\x05ABORT\x10\x02\"\x9c\x01\n" +
 	"\n" +
 	"Registered\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x12\n" +
@@ -3931,113 +4360,123 @@ func file_sdk_proto_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_node_v1_node_proto_rawDescData
 }
 
-var file_sdk_proto_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_sdk_proto_node_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_sdk_proto_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_sdk_proto_node_v1_node_proto_goTypes = []any{
-	(*FromNode)(nil),          // 0: sluice.node.v1.FromNode
-	(*Register)(nil),          // 1: sluice.node.v1.Register
-	(*PluginReport)(nil),      // 2: sluice.node.v1.PluginReport
-	(*JobOnNode)(nil),         // 3: sluice.node.v1.JobOnNode
-	(*Heartbeat)(nil),         // 4: sluice.node.v1.Heartbeat
-	(*Report)(nil),            // 5: sluice.node.v1.Report
-	(*StepStarted)(nil),       // 6: sluice.node.v1.StepStarted
-	(*StepEnded)(nil),         // 7: sluice.node.v1.StepEnded
-	(*JobGone)(nil),           // 8: sluice.node.v1.JobGone
-	(*LaunchFailed)(nil),      // 9: sluice.node.v1.LaunchFailed
-	(*OrderReply)(nil),        // 10: sluice.node.v1.OrderReply
-	(*ToNode)(nil),            // 11: sluice.node.v1.ToNode
-	(*Registered)(nil),        // 12: sluice.node.v1.Registered
-	(*StartJob)(nil),          // 13: sluice.node.v1.StartJob
-	(*NodeAt)(nil),            // 14: sluice.node.v1.NodeAt
-	(*Credential)(nil),        // 15: sluice.node.v1.Credential
-	(*StepCredential)(nil),    // 16: sluice.node.v1.StepCredential
-	(*SignalJob)(nil),         // 17: sluice.node.v1.SignalJob
-	(*Terminate)(nil),         // 18: sluice.node.v1.Terminate
-	(*AckReports)(nil),        // 19: sluice.node.v1.AckReports
-	(*Reconfigured)(nil),      // 20: sluice.node.v1.Reconfigured
-	(*ShutdownNode)(nil),      // 21: sluice.node.v1.ShutdownNode
-	(*SuspendJob)(nil),        // 22: sluice.node.v1.SuspendJob
-	(*UpdateRunning)(nil),     // 23: sluice.node.v1.UpdateRunning
-	(*PingNodeRequest)(nil),   // 24: sluice.node.v1.PingNodeRequest
-	(*PingNodeReply)(nil),     // 25: sluice.node.v1.PingNodeReply
-	(*CreateStepRequest)(nil), // 26: sluice.node.v1.CreateStepRequest
-	(*CreateStepReply)(nil),   // 27: sluice.node.v1.CreateStepReply
-	(*RunStepIn)(nil),         // 28: sluice.node.v1.RunStepIn
-	(*RunLaunch)(nil),         // 29: sluice.node.v1.RunLaunch
-	(*Stdin)(nil),             // 30: sluice.node.v1.Stdin
-	(*TaskSignal)(nil),        // 31: sluice.node.v1.TaskSignal
-	(*WindowSize)(nil),        // 32: sluice.node.v1.WindowSize
-	(*RunStepOut)(nil),        // 33: sluice.node.v1.RunStepOut
-	(*Launched)(nil),          // 34: sluice.node.v1.Launched
-	(*Output)(nil),            // 35: sluice.node.v1.Output
-	(*TaskEnded)(nil),         // 36: sluice.node.v1.TaskEnded
-	(*StepDone)(nil),          // 37: sluice.node.v1.StepDone
-	(*SignalStepRequest)(nil), // 38: sluice.node.v1.SignalStepRequest
-	(*SignalStepReply)(nil),   // 39: sluice.node.v1.SignalStepReply
-	(*EndStepRequest)(nil),    // 40: sluice.node.v1.EndStepRequest
-	(*StepStatsRequest)(nil),  // 41: sluice.node.v1.StepStatsRequest
-	(*StepStatsReply)(nil),    // 42: sluice.node.v1.StepStatsReply
-	(*v1.Step)(nil),           // 43: sluice.wlm.v1.Step
-	(*v1.Job)(nil),            // 44: sluice.wlm.v1.Job
-	(*v11.Work)(nil),          // 45: sluice.launch.v1.Work
-	(*v11.Usage)(nil),         // 46: sluice.launch.v1.Usage
+	(ChangePlugin_Step)(0),    // 0: sluice.node.v1.ChangePlugin.Step
+	(*FromNode)(nil),          // 1: sluice.node.v1.FromNode
+	(*Register)(nil),          // 2: sluice.node.v1.Register
+	(*PluginReport)(nil),      // 3: sluice.node.v1.PluginReport
+	(*PluginOption)(nil),      // 4: sluice.node.v1.PluginOption
+	(*PluginChanged)(nil),     // 5: sluice.node.v1.PluginChanged
+	(*JobOnNode)(nil),         // 6: sluice.node.v1.JobOnNode
+	(*Heartbeat)(nil),         // 7: sluice.node.v1.Heartbeat
+	(*Report)(nil),            // 8: sluice.node.v1.Report
+	(*StepStarted)(nil),       // 9: sluice.node.v1.StepStarted
+	(*StepEnded)(nil),         // 10: sluice.node.v1.StepEnded
+	(*JobGone)(nil),           // 11: sluice.node.v1.JobGone
+	(*LaunchFailed)(nil),      // 12: sluice.node.v1.LaunchFailed
+	(*OrderReply)(nil),        // 13: sluice.node.v1.OrderReply
+	(*ToNode)(nil),            // 14: sluice.node.v1.ToNode
+	(*ChangePlugin)(nil),      // 15: sluice.node.v1.ChangePlugin
+	(*Registered)(nil),        // 16: sluice.node.v1.Registered
+	(*StartJob)(nil),          // 17: sluice.node.v1.StartJob
+	(*NodeAt)(nil),            // 18: sluice.node.v1.NodeAt
+	(*Credential)(nil),        // 19: sluice.node.v1.Credential
+	(*StepCredential)(nil),    // 20: sluice.node.v1.StepCredential
+	(*SignalJob)(nil),         // 21: sluice.node.v1.SignalJob
+	(*Terminate)(nil),         // 22: sluice.node.v1.Terminate
+	(*AckReports)(nil),        // 23: sluice.node.v1.AckReports
+	(*Reconfigured)(nil),      // 24: sluice.node.v1.Reconfigured
+	(*ShutdownNode)(nil),      // 25: sluice.node.v1.ShutdownNode
+	(*SuspendJob)(nil),        // 26: sluice.node.v1.SuspendJob
+	(*UpdateRunning)(nil),     // 27: sluice.node.v1.UpdateRunning
+	(*PingNodeRequest)(nil),   // 28: sluice.node.v1.PingNodeRequest
+	(*PingNodeReply)(nil),     // 29: sluice.node.v1.PingNodeReply
+	(*CreateStepRequest)(nil), // 30: sluice.node.v1.CreateStepRequest
+	(*CreateStepReply)(nil),   // 31: sluice.node.v1.CreateStepReply
+	(*RunStepIn)(nil),         // 32: sluice.node.v1.RunStepIn
+	(*RunLaunch)(nil),         // 33: sluice.node.v1.RunLaunch
+	(*Stdin)(nil),             // 34: sluice.node.v1.Stdin
+	(*TaskSignal)(nil),        // 35: sluice.node.v1.TaskSignal
+	(*WindowSize)(nil),        // 36: sluice.node.v1.WindowSize
+	(*RunStepOut)(nil),        // 37: sluice.node.v1.RunStepOut
+	(*Launched)(nil),          // 38: sluice.node.v1.Launched
+	(*Output)(nil),            // 39: sluice.node.v1.Output
+	(*TaskEnded)(nil),         // 40: sluice.node.v1.TaskEnded
+	(*StepDone)(nil),          // 41: sluice.node.v1.StepDone
+	(*SignalStepRequest)(nil), // 42: sluice.node.v1.SignalStepRequest
+	(*SignalStepReply)(nil),   // 43: sluice.node.v1.SignalStepReply
+	(*EndStepRequest)(nil),    // 44: sluice.node.v1.EndStepRequest
+	(*StepStatsRequest)(nil),  // 45: sluice.node.v1.StepStatsRequest
+	(*StepStatsReply)(nil),    // 46: sluice.node.v1.StepStatsReply
+	(*v1.Step)(nil),           // 47: sluice.wlm.v1.Step
+	(*v1.Job)(nil),            // 48: sluice.wlm.v1.Job
+	(*v11.Work)(nil),          // 49: sluice.launch.v1.Work
+	(*v11.Usage)(nil),         // 50: sluice.launch.v1.Usage
 }
 var file_sdk_proto_node_v1_node_proto_depIdxs = []int32{
-	1,  // 0: sluice.node.v1.FromNode.register:type_name -> sluice.node.v1.Register
-	4,  // 1: sluice.node.v1.FromNode.heartbeat:type_name -> sluice.node.v1.Heartbeat
-	5,  // 2: sluice.node.v1.FromNode.report:type_name -> sluice.node.v1.Report
-	10, // 3: sluice.node.v1.FromNode.reply:type_name -> sluice.node.v1.OrderReply
-	3,  // 4: sluice.node.v1.Register.jobs:type_name -> sluice.node.v1.JobOnNode
-	2,  // 5: sluice.node.v1.Register.plugins:type_name -> sluice.node.v1.PluginReport
-	2,  // 6: sluice.node.v1.Heartbeat.plugins:type_name -> sluice.node.v1.PluginReport
-	6,  // 7: sluice.node.v1.Report.step_started:type_name -> sluice.node.v1.StepStarted
-	7,  // 8: sluice.node.v1.Report.step_ended:type_name -> sluice.node.v1.StepEnded
-	8,  // 9: sluice.node.v1.Report.job_gone:type_name -> sluice.node.v1.JobGone
-	9,  // 10: sluice.node.v1.Report.launch_failed:type_name -> sluice.node.v1.LaunchFailed
-	43, // 11: sluice.node.v1.StepStarted.step:type_name -> sluice.wlm.v1.Step
-	43, // 12: sluice.node.v1.StepEnded.step:type_name -> sluice.wlm.v1.Step
-	12, // 13: sluice.node.v1.ToNode.registered:type_name -> sluice.node.v1.Registered
-	13, // 14: sluice.node.v1.ToNode.start:type_name -> sluice.node.v1.StartJob
-	17, // 15: sluice.node.v1.ToNode.signal:type_name -> sluice.node.v1.SignalJob
-	18, // 16: sluice.node.v1.ToNode.terminate:type_name -> sluice.node.v1.Terminate
-	19, // 17: sluice.node.v1.ToNode.ack:type_name -> sluice.node.v1.AckReports
-	20, // 18: sluice.node.v1.ToNode.reconfigured:type_name -> sluice.node.v1.Reconfigured
-	21, // 19: sluice.node.v1.ToNode.shutdown:type_name -> sluice.node.v1.ShutdownNode
-	22, // 20: sluice.node.v1.ToNode.suspend:type_name -> sluice.node.v1.SuspendJob
-	23, // 21: sluice.node.v1.ToNode.update:type_name -> sluice.node.v1.UpdateRunning
-	44, // 22: sluice.node.v1.StartJob.job:type_name -> sluice.wlm.v1.Job
-	14, // 23: sluice.node.v1.StartJob.nodes:type_name -> sluice.node.v1.NodeAt
-	14, // 24: sluice.node.v1.Credential.nodes:type_name -> sluice.node.v1.NodeAt
-	14, // 25: sluice.node.v1.StepCredential.nodes:type_name -> sluice.node.v1.NodeAt
-	14, // 26: sluice.node.v1.CreateStepReply.nodes:type_name -> sluice.node.v1.NodeAt
-	29, // 27: sluice.node.v1.RunStepIn.launch:type_name -> sluice.node.v1.RunLaunch
-	30, // 28: sluice.node.v1.RunStepIn.stdin:type_name -> sluice.node.v1.Stdin
-	31, // 29: sluice.node.v1.RunStepIn.signal:type_name -> sluice.node.v1.TaskSignal
-	32, // 30: sluice.node.v1.RunStepIn.window:type_name -> sluice.node.v1.WindowSize
-	45, // 31: sluice.node.v1.RunLaunch.work:type_name -> sluice.launch.v1.Work
-	34, // 32: sluice.node.v1.RunStepOut.launched:type_name -> sluice.node.v1.Launched
-	35, // 33: sluice.node.v1.RunStepOut.output:type_name -> sluice.node.v1.Output
-	36, // 34: sluice.node.v1.RunStepOut.ended:type_name -> sluice.node.v1.TaskEnded
-	37, // 35: sluice.node.v1.RunStepOut.done:type_name -> sluice.node.v1.StepDone
-	46, // 36: sluice.node.v1.StepStatsReply.usage:type_name -> sluice.launch.v1.Usage
-	0,  // 37: sluice.node.v1.Fleet.Connect:input_type -> sluice.node.v1.FromNode
-	26, // 38: sluice.node.v1.NodeAPI.CreateStep:input_type -> sluice.node.v1.CreateStepRequest
-	28, // 39: sluice.node.v1.NodeAPI.RunStep:input_type -> sluice.node.v1.RunStepIn
-	38, // 40: sluice.node.v1.NodeAPI.SignalStep:input_type -> sluice.node.v1.SignalStepRequest
-	40, // 41: sluice.node.v1.NodeAPI.EndStep:input_type -> sluice.node.v1.EndStepRequest
-	41, // 42: sluice.node.v1.NodeAPI.StepStats:input_type -> sluice.node.v1.StepStatsRequest
-	24, // 43: sluice.node.v1.NodeAPI.PingNode:input_type -> sluice.node.v1.PingNodeRequest
-	11, // 44: sluice.node.v1.Fleet.Connect:output_type -> sluice.node.v1.ToNode
-	27, // 45: sluice.node.v1.NodeAPI.CreateStep:output_type -> sluice.node.v1.CreateStepReply
-	33, // 46: sluice.node.v1.NodeAPI.RunStep:output_type -> sluice.node.v1.RunStepOut
-	39, // 47: sluice.node.v1.NodeAPI.SignalStep:output_type -> sluice.node.v1.SignalStepReply
-	39, // 48: sluice.node.v1.NodeAPI.EndStep:output_type -> sluice.node.v1.SignalStepReply
-	42, // 49: sluice.node.v1.NodeAPI.StepStats:output_type -> sluice.node.v1.StepStatsReply
-	25, // 50: sluice.node.v1.NodeAPI.PingNode:output_type -> sluice.node.v1.PingNodeReply
-	44, // [44:51] is the sub-list for method output_type
-	37, // [37:44] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	2,  // 0: sluice.node.v1.FromNode.register:type_name -> sluice.node.v1.Register
+	7,  // 1: sluice.node.v1.FromNode.heartbeat:type_name -> sluice.node.v1.Heartbeat
+	8,  // 2: sluice.node.v1.FromNode.report:type_name -> sluice.node.v1.Report
+	13, // 3: sluice.node.v1.FromNode.reply:type_name -> sluice.node.v1.OrderReply
+	5,  // 4: sluice.node.v1.FromNode.plugin_changed:type_name -> sluice.node.v1.PluginChanged
+	6,  // 5: sluice.node.v1.Register.jobs:type_name -> sluice.node.v1.JobOnNode
+	3,  // 6: sluice.node.v1.Register.plugins:type_name -> sluice.node.v1.PluginReport
+	4,  // 7: sluice.node.v1.PluginReport.options:type_name -> sluice.node.v1.PluginOption
+	3,  // 8: sluice.node.v1.PluginChanged.plugins:type_name -> sluice.node.v1.PluginReport
+	3,  // 9: sluice.node.v1.Heartbeat.plugins:type_name -> sluice.node.v1.PluginReport
+	9,  // 10: sluice.node.v1.Report.step_started:type_name -> sluice.node.v1.StepStarted
+	10, // 11: sluice.node.v1.Report.step_ended:type_name -> sluice.node.v1.StepEnded
+	11, // 12: sluice.node.v1.Report.job_gone:type_name -> sluice.node.v1.JobGone
+	12, // 13: sluice.node.v1.Report.launch_failed:type_name -> sluice.node.v1.LaunchFailed
+	47, // 14: sluice.node.v1.StepStarted.step:type_name -> sluice.wlm.v1.Step
+	47, // 15: sluice.node.v1.StepEnded.step:type_name -> sluice.wlm.v1.Step
+	16, // 16: sluice.node.v1.ToNode.registered:type_name -> sluice.node.v1.Registered
+	17, // 17: sluice.node.v1.ToNode.start:type_name -> sluice.node.v1.StartJob
+	21, // 18: sluice.node.v1.ToNode.signal:type_name -> sluice.node.v1.SignalJob
+	22, // 19: sluice.node.v1.ToNode.terminate:type_name -> sluice.node.v1.Terminate
+	23, // 20: sluice.node.v1.ToNode.ack:type_name -> sluice.node.v1.AckReports
+	24, // 21: sluice.node.v1.ToNode.reconfigured:type_name -> sluice.node.v1.Reconfigured
+	25, // 22: sluice.node.v1.ToNode.shutdown:type_name -> sluice.node.v1.ShutdownNode
+	26, // 23: sluice.node.v1.ToNode.suspend:type_name -> sluice.node.v1.SuspendJob
+	27, // 24: sluice.node.v1.ToNode.update:type_name -> sluice.node.v1.UpdateRunning
+	15, // 25: sluice.node.v1.ToNode.change_plugin:type_name -> sluice.node.v1.ChangePlugin
+	0,  // 26: sluice.node.v1.ChangePlugin.step:type_name -> sluice.node.v1.ChangePlugin.Step
+	48, // 27: sluice.node.v1.StartJob.job:type_name -> sluice.wlm.v1.Job
+	18, // 28: sluice.node.v1.StartJob.nodes:type_name -> sluice.node.v1.NodeAt
+	18, // 29: sluice.node.v1.Credential.nodes:type_name -> sluice.node.v1.NodeAt
+	18, // 30: sluice.node.v1.StepCredential.nodes:type_name -> sluice.node.v1.NodeAt
+	18, // 31: sluice.node.v1.CreateStepReply.nodes:type_name -> sluice.node.v1.NodeAt
+	33, // 32: sluice.node.v1.RunStepIn.launch:type_name -> sluice.node.v1.RunLaunch
+	34, // 33: sluice.node.v1.RunStepIn.stdin:type_name -> sluice.node.v1.Stdin
+	35, // 34: sluice.node.v1.RunStepIn.signal:type_name -> sluice.node.v1.TaskSignal
+	36, // 35: sluice.node.v1.RunStepIn.window:type_name -> sluice.node.v1.WindowSize
+	49, // 36: sluice.node.v1.RunLaunch.work:type_name -> sluice.launch.v1.Work
+	38, // 37: sluice.node.v1.RunStepOut.launched:type_name -> sluice.node.v1.Launched
+	39, // 38: sluice.node.v1.RunStepOut.output:type_name -> sluice.node.v1.Output
+	40, // 39: sluice.node.v1.RunStepOut.ended:type_name -> sluice.node.v1.TaskEnded
+	41, // 40: sluice.node.v1.RunStepOut.done:type_name -> sluice.node.v1.StepDone
+	50, // 41: sluice.node.v1.StepStatsReply.usage:type_name -> sluice.launch.v1.Usage
+	1,  // 42: sluice.node.v1.Fleet.Connect:input_type -> sluice.node.v1.FromNode
+	30, // 43: sluice.node.v1.NodeAPI.CreateStep:input_type -> sluice.node.v1.CreateStepRequest
+	32, // 44: sluice.node.v1.NodeAPI.RunStep:input_type -> sluice.node.v1.RunStepIn
+	42, // 45: sluice.node.v1.NodeAPI.SignalStep:input_type -> sluice.node.v1.SignalStepRequest
+	44, // 46: sluice.node.v1.NodeAPI.EndStep:input_type -> sluice.node.v1.EndStepRequest
+	45, // 47: sluice.node.v1.NodeAPI.StepStats:input_type -> sluice.node.v1.StepStatsRequest
+	28, // 48: sluice.node.v1.NodeAPI.PingNode:input_type -> sluice.node.v1.PingNodeRequest
+	14, // 49: sluice.node.v1.Fleet.Connect:output_type -> sluice.node.v1.ToNode
+	31, // 50: sluice.node.v1.NodeAPI.CreateStep:output_type -> sluice.node.v1.CreateStepReply
+	37, // 51: sluice.node.v1.NodeAPI.RunStep:output_type -> sluice.node.v1.RunStepOut
+	43, // 52: sluice.node.v1.NodeAPI.SignalStep:output_type -> sluice.node.v1.SignalStepReply
+	43, // 53: sluice.node.v1.NodeAPI.EndStep:output_type -> sluice.node.v1.SignalStepReply
+	46, // 54: sluice.node.v1.NodeAPI.StepStats:output_type -> sluice.node.v1.StepStatsReply
+	29, // 55: sluice.node.v1.NodeAPI.PingNode:output_type -> sluice.node.v1.PingNodeReply
+	49, // [49:56] is the sub-list for method output_type
+	42, // [42:49] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_node_v1_node_proto_init() }
@@ -4050,14 +4489,15 @@ func file_sdk_proto_node_v1_node_proto_init() {
 		(*FromNode_Heartbeat)(nil),
 		(*FromNode_Report)(nil),
 		(*FromNode_Reply)(nil),
+		(*FromNode_PluginChanged)(nil),
 	}
-	file_sdk_proto_node_v1_node_proto_msgTypes[5].OneofWrappers = []any{
+	file_sdk_proto_node_v1_node_proto_msgTypes[7].OneofWrappers = []any{
 		(*Report_StepStarted)(nil),
 		(*Report_StepEnded)(nil),
 		(*Report_JobGone)(nil),
 		(*Report_LaunchFailed)(nil),
 	}
-	file_sdk_proto_node_v1_node_proto_msgTypes[11].OneofWrappers = []any{
+	file_sdk_proto_node_v1_node_proto_msgTypes[13].OneofWrappers = []any{
 		(*ToNode_Registered)(nil),
 		(*ToNode_Start)(nil),
 		(*ToNode_Signal)(nil),
@@ -4067,14 +4507,15 @@ func file_sdk_proto_node_v1_node_proto_init() {
 		(*ToNode_Shutdown)(nil),
 		(*ToNode_Suspend)(nil),
 		(*ToNode_Update)(nil),
+		(*ToNode_ChangePlugin)(nil),
 	}
-	file_sdk_proto_node_v1_node_proto_msgTypes[28].OneofWrappers = []any{
+	file_sdk_proto_node_v1_node_proto_msgTypes[31].OneofWrappers = []any{
 		(*RunStepIn_Launch)(nil),
 		(*RunStepIn_Stdin)(nil),
 		(*RunStepIn_Signal)(nil),
 		(*RunStepIn_Window)(nil),
 	}
-	file_sdk_proto_node_v1_node_proto_msgTypes[33].OneofWrappers = []any{
+	file_sdk_proto_node_v1_node_proto_msgTypes[36].OneofWrappers = []any{
 		(*RunStepOut_Launched)(nil),
 		(*RunStepOut_Output)(nil),
 		(*RunStepOut_Ended)(nil),
@@ -4085,13 +4526,14 @@ func file_sdk_proto_node_v1_node_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_node_v1_node_proto_rawDesc), len(file_sdk_proto_node_v1_node_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   43,
+			NumEnums:      1,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_sdk_proto_node_v1_node_proto_goTypes,
 		DependencyIndexes: file_sdk_proto_node_v1_node_proto_depIdxs,
+		EnumInfos:         file_sdk_proto_node_v1_node_proto_enumTypes,
 		MessageInfos:      file_sdk_proto_node_v1_node_proto_msgTypes,
 	}.Build()
 	File_sdk_proto_node_v1_node_proto = out.File
