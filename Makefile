@@ -35,6 +35,8 @@ build: deps-go ## build every program into build/{bin,sbin,libexec/sluice}
 		mkdir $$tmp/$$kind; $(GOBUILD) -o $$tmp/$$kind/ $$list; \
 		for f in $$tmp/$$kind/*; do mv -f $$f build/libexec/sluice/$${kind}_$$(basename $$f); done; \
 	done
+	@for main in plugins/*/*/main.py; do dir=$${main%/main.py}; kind=$${dir#plugins/}; \
+		$(GO) run ./contrib/gen/pyplugin build/libexec/sluice/$${kind%/*}_$${dir##*/} $$main; done
 	@chmod -R go-w build/bin build/sbin build/libexec
 	@rm -rf build/share/sluice/demo; [ ! -d contrib/demo ] || cp -r contrib/demo build/share/sluice/
 	@echo "built: $$(ls build/bin | wc -l) commands, $$(ls build/sbin | wc -l) daemons, $$(($$(ls build/libexec/sluice | wc -l) - 1)) plugins and the shepherd, in build/"
@@ -87,5 +89,6 @@ deps-go:
 	@command -v $(GO) >/dev/null || { echo "make: Go 1.26 or newer is needed (https://go.dev/dl)" >&2; exit 1; }
 deps-test:
 	@command -v cc >/dev/null || { $(call apt,gcc libc6-dev); }
+	@/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || { $(call apt,python3-grpcio python3-protobuf); }
 deps-lint:
 	@command -v protoc >/dev/null || { $(call apt,protobuf-compiler); }

@@ -17,5 +17,13 @@ bin=$(mktemp -d); trap 'rm -rf "$bin"' EXIT
 go build -o "$bin/" google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 PATH=$bin:$PATH protoc -I . --go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative $(find sdk/proto -name '*.proto' | sort)
+# The Python library speaks the kinds that it serves, with flat module names.
+py=sdk/python/sluice/wire; rm -f $py/*_pb2.py
+mkdir "$bin/py"
+protoc -I . --python_out="$bin/py" sdk/proto/plugin/v1/*.proto sdk/proto/mirror/v1/*.proto sdk/proto/sched/v1/*.proto \
+	sdk/proto/priority/v1/*.proto sdk/proto/jobsubmit/v1/*.proto sdk/proto/wlm/v1/*.proto
+for f in $(find "$bin/py" -name '*_pb2.py'); do
+	sed 's/^from sdk\.proto\.[a-z]*\.v1 import/from sluice.wire import/' "$f" > $py/"$(basename "$f")"
+done
 [ ! -d contrib/gen/wire ] || go run ./contrib/gen/wire -o sdk/wire/wire_gen.go
 [ "${1:-}" != -release ] || buf build . --config contrib/gen/buf.yaml --exclude-source-info -o contrib/gen/wire.binpb

@@ -104,7 +104,7 @@ func TestGenerated(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("contrib/gen/gen.sh: %v\n%s", err, out)
 	}
-	made := regexp.MustCompile(`\.pb\.go$|_gen\.go$`)
+	made := regexp.MustCompile(`\.pb\.go$|_gen\.go$|_pb2\.py$`)
 	protoc := regexp.MustCompile(`(?m)^//.*protoc +\(?v.*$`) // its release says nothing about the code
 	for _, name := range files(t) {
 		if !strings.HasPrefix(name, "sdk/") || !made.MatchString(name) {

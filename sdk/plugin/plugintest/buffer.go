@@ -22,3 +22,11 @@ func (b *syncBuffer) text() string {
 	defer b.mu.Unlock()
 	return b.lines.String()
 }
+
+// quote is the text as the end of a message, empty when nothing was said.
+func (b *syncBuffer) quote() string {
+	if text := b.text(); text != "" {
+		return "\nthe program said:\n" + text
+	}
+	return ""
+}

@@ -75,7 +75,7 @@ func begin(t testing.TB, ctx context.Context, path string) *Binary {
 	p, err := plugin.Start(ctx, plugin.StartConfig{Path: path, SocketDir: dir, Output: said.line})
 	if err != nil {
 		os.RemoveAll(dir)
-		t.Fatalf("the program must start, serve gRPC and print nothing else on stdout: %v", err)
+		t.Fatalf("the program must start, serve gRPC and print nothing else on stdout: %v%s", err, said.quote())
 	}
 	t.Cleanup(func() {
 		p.Stop()
