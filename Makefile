@@ -57,10 +57,11 @@ gen: deps-go deps-lint ## regenerate the protobuf code and the wire converters
 demo: build ## start a cluster of 4 nodes and run real jobs on it
 	@build/bin/sluice demo
 
-bench: build ## measure this tree: make bench [BENCH="submit e2e srun"]
-	@contrib/bench/run.sh $(BENCH)
+bench: build ## measure this tree: make bench [BENCH="-quick client srun"]
+	@$(GO) build -o build/bench ./contrib/bench
+	@build/bench -o build/bench.lines $(BENCH)
 
-bench-peer: build ## install Debian's Slurm (root) and measure both in turn
+bench-peer: build ## install Debian's Slurm (root), measure both in turn [BENCH="srun steps"]
 	contrib/bench/peer/both.sh $(BENCH)
 
 install: build ## install into prefix=DIR [DESTDIR=], in Slurm's layout

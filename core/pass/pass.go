@@ -71,6 +71,9 @@ type Options struct {
 type Stats struct {
 	Passes, Failed, Started, Refused uint64
 	Last, Max, Total                 time.Duration
+	// Parts of Total: encoding and sending changes, and waiting for each plugin
+	// and for the commit.
+	Push, Rank, Plan, Place, Commit time.Duration
 }
 
 // Runner runs passes. Publish and Wake may be called from anywhere.
@@ -95,6 +98,7 @@ type Runner struct {
 	prio                              *priority.Client
 	passes, failed, started, refusals atomic.Uint64
 	last, longest, total              atomic.Int64
+	push, ranking, plan, placing, com atomic.Int64
 }
 
 // New returns a runner for the cluster as it is in t; events after that come by
@@ -146,8 +150,15 @@ func (r *Runner) Wake() {
 
 // Stats returns the figures so far.
 func (r *Runner) Stats() Stats {
-	return Stats{r.passes.Load(), r.failed.Load(), r.started.Load(), r.refusals.Load(),
-		time.Duration(r.last.Load()), time.Duration(r.longest.Load()), time.Duration(r.total.Load())}
+	d := func(v *atomic.Int64) time.Duration { return time.Duration(v.Load()) }
+	return Stats{Passes: r.passes.Load(), Failed: r.failed.Load(), Started: r.started.Load(), Refused: r.refusals.Load(),
+		Last: d(&r.last), Max: d(&r.longest), Total: d(&r.total),
+		Push: d(&r.push), Rank: d(&r.ranking), Plan: d(&r.plan), Place: d(&r.placing), Commit: d(&r.com)}
+}
+
+// spend adds the time since begin to one of the parts of a pass.
+func (r *Runner) spend(part *atomic.Int64, begin time.Time) {
+	part.Add(int64(r.o.Now().Sub(begin)))
 }
 
 // Run takes passes until ctx ends.
@@ -250,6 +261,7 @@ func (r *Runner) plugins() []Plugin {
 
 // sync brings every plugin's mirror to the feed's state.
 func (r *Runner) sync(now wlm.Time) error {
+	defer r.spend(&r.push, r.o.Now())
 	var frames [][]byte
 	if r.feed.dirty() || r.feed.encoder.Rev() == 0 {
 		var over bool
@@ -297,7 +309,9 @@ func (r *Runner) rank(ctx context.Context, now wlm.Time) error {
 		}
 		slices.Sort(req.Jobs)
 	}
+	begin := r.o.Now()
 	ranking, err := r.prio.Rank(ctx, r.feed.encoder.Rev(), now, req)
+	r.spend(&r.ranking, begin)
 	if err != nil {
 		return err
 	}
@@ -320,7 +334,9 @@ func (r *Runner) rank(ctx context.Context, now wlm.Time) error {
 // place plans, places and commits.
 func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error) {
 	rev := r.feed.encoder.Rev()
+	begin := r.o.Now()
 	agenda, err := r.sched.Plan(ctx, rev, now)
+	r.spend(&r.plan, begin)
 	if err != nil {
 		return false, err
 	}
@@ -328,7 +344,9 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		r.look(nil)
 		return false, nil
 	}
+	begin = r.o.Now()
 	result, err := r.sel.Place(ctx, rev, now, selector.Request{Agenda: agenda, Refused: r.refused})
+	r.spend(&r.placing, begin)
 	if err != nil {
 		return false, err
 	}
@@ -345,6 +363,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 
 // commit starts what holds and remembers what does not.
 func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (again bool, err error) {
+	defer r.spend(&r.com, r.o.Now())
 	start := &cluster.Start{Placements: make([]cluster.Placement, 0, len(placements))}
 	for i := range placements {
 		if p, ok := r.placement(&placements[i]); ok {
