@@ -12,6 +12,11 @@
 // record is ever skipped, also none that the store refuses. While the store
 // fails, the pump tries again after growing, jittered pauses and says so in
 // [Pump.Stats] and, once a failure, in the log.
+//
+// Each batch costs the store a transaction and the journal an acknowledgement,
+// so batches that follow one another closely are gathered: after one that was
+// not full the next waits for [Options.Gap]. Who reads the store and wants to
+// see what has happened until now calls [Pump.Flush] before.
 package outbox
 
 import (
@@ -29,8 +34,11 @@ import (
 )
 
 // A Source keeps the records that are not stored yet, in rising order of their
-// numbers. Its methods are called from the goroutine of [Pump.Run].
+// numbers. Its methods are called from the goroutine of [Pump.Run], Last from
+// any.
 type Source interface {
+	// Last returns the number of the newest record.
+	Last() uint64
 	// Records returns the first max records, or fewer, with numbers above
 	// after. The result belongs to the source and is not changed by either side.
 	Records(after uint64, max int) []*acctstorev1.Record
@@ -53,6 +61,7 @@ type Options struct {
 	MaxRecords int           // of a batch; 0: 2000
 	MaxBytes   int           // of a batch's records on the wire; 0: 512 KiB
 	Timeout    time.Duration // of one Append; 0: 30 s
+	Gap        time.Duration // between two batches of which the first was not full; 0: 100 ms
 	MinPause   time.Duration // after the first failure; 0: 100 ms
 	MaxPause   time.Duration // after many; 0: 15 s
 	Log        *slog.Logger  // nil: the default logger
@@ -76,9 +85,11 @@ type Pump struct {
 	sink   Sink
 	opts   Options
 	kick   chan struct{}
+	hurry  chan struct{} // holds a token while somebody flushes
 
-	mu    sync.Mutex // guards stats; never held across a call of source or sink
+	mu    sync.Mutex // guards what follows; never held across a call of source or sink
 	stats Stats
+	moved chan struct{} // closed and replaced when stats change
 }
 
 // New makes a pump; nothing moves before [Pump.Run].
@@ -92,6 +103,9 @@ func New(source Source, sink Sink, opts Options) *Pump {
 	if opts.Timeout <= 0 {
 		opts.Timeout = 30 * time.Second
 	}
+	if opts.Gap <= 0 {
+		opts.Gap = 100 * time.Millisecond
+	}
 	if opts.MinPause <= 0 {
 		opts.MinPause = 100 * time.Millisecond
 	}
@@ -102,21 +116,26 @@ func New(source Source, sink Sink, opts Options) *Pump {
 		opts.Log = slog.Default()
 	}
 	return &Pump{source: source, sink: sink, opts: opts, kick: make(chan struct{}, 1),
-		stats: Stats{Acked: opts.After, Seen: opts.After}}
+		hurry: make(chan struct{}, 1), moved: make(chan struct{}), stats: Stats{Acked: opts.After, Seen: opts.After}}
 }
 
 // Run moves records until the context ends, and returns its error. It is
 // called once.
 func (p *Pump) Run(ctx context.Context) error {
 	after, failures := p.opts.After, 0
+	var next time.Time // not before: the gap after a batch that was not full
 	for ctx.Err() == nil {
-		batch := p.cut(p.source.Records(after, p.opts.MaxRecords))
+		if err := p.source.Wait(ctx, after); err == nil {
+			p.gather(ctx, next)
+		} else if ctx.Err() == nil {
+			p.failed(err)
+			p.pause(ctx, failures)
+			failures++
+			continue
+		}
+		records := p.source.Records(after, p.opts.MaxRecords)
+		batch := p.cut(records)
 		if len(batch) == 0 {
-			if err := p.source.Wait(ctx, after); err != nil && ctx.Err() == nil {
-				p.failed(err)
-				p.pause(ctx, failures)
-				failures++
-			}
 			continue
 		}
 		acked, err := p.send(ctx, after, batch)
@@ -132,8 +151,56 @@ func (p *Pump) Run(ctx context.Context) error {
 		p.source.Acked(acked)
 		p.stored(acked, len(batch))
 		after, failures = acked, 0
+		next = time.Time{}
+		if len(batch) == len(records) && len(batch) < p.opts.MaxRecords {
+			next = time.Now().Add(p.opts.Gap)
+		}
 	}
 	return ctx.Err()
+}
+
+// gather waits for more records until a time, or until somebody flushes.
+func (p *Pump) gather(ctx context.Context, until time.Time) {
+	d := time.Until(until)
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-p.hurry:
+	}
+}
+
+// Flush waits until everything that the source has now is stored, or the store
+// fails, which is returned, or the context ends. Safe from any goroutine.
+func (p *Pump) Flush(ctx context.Context) error {
+	last := p.source.Last()
+	for {
+		p.mu.Lock()
+		acked, err, moved := p.stats.Acked, p.stats.Err, p.moved
+		p.mu.Unlock()
+		if acked >= last || err != nil {
+			return err
+		}
+		select {
+		case p.hurry <- struct{}{}:
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+	}
+}
+
+// change wakes those who flush. The caller holds mu.
+func (p *Pump) change() {
+	close(p.moved)
+	p.moved = make(chan struct{})
 }
 
 // cut shortens a run of records to what one batch may hold; at least one.
@@ -177,6 +244,7 @@ func (p *Pump) stored(acked uint64, records int) {
 	p.stats.Batches++
 	p.stats.Records += uint64(records)
 	p.stats.Err, p.stats.Since = nil, time.Time{}
+	p.change()
 	p.mu.Unlock()
 	if recovered {
 		p.opts.Log.Info("accounting storage answers again", "acked", acked, "away", time.Since(since).Round(time.Millisecond))
@@ -191,6 +259,7 @@ func (p *Pump) failed(err error) {
 	}
 	p.stats.Err = err
 	p.stats.Failures++
+	p.change()
 	queued := p.stats.Queued
 	p.mu.Unlock()
 	if first {

@@ -46,6 +46,15 @@ func (q *queue) put(texts ...string) {
 	q.more = make(chan struct{})
 }
 
+func (q *queue) Last() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.records) == 0 {
+		return q.acked
+	}
+	return q.records[len(q.records)-1].Number
+}
+
 func (q *queue) Records(after uint64, max int) []*acctstorev1.Record {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,6 +142,7 @@ func TestDeliversInBatches(t *testing.T) {
 			t.Errorf("batches of %v, want %v", s.batches, want)
 		}
 		q.put("late")
+		time.Sleep(100 * time.Millisecond) // virtual: the gap
 		synctest.Wait()
 		if s.have[26] != "c late" {
 			t.Errorf("a record that came while the pump slept was not delivered: %v", s.have[26])
@@ -144,6 +154,50 @@ func TestDeliversInBatches(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
+	})
+}
+
+// The first record after a quiet time goes at once; those that follow closely
+// are gathered, unless somebody flushes.
+func TestGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, s := newQueue(), newStore()
+		p := New(q, s, Options{Gap: 47 * time.Millisecond, Log: quiet()})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		for range 20 {
+			q.put("a")
+			time.Sleep(10 * time.Millisecond)
+		}
+		synctest.Wait()
+		if want := []int{1, 4, 5, 5, 4}; !slices.Equal(s.batches, want) {
+			t.Errorf("batches of %v, want %v", s.batches, want)
+		}
+		time.Sleep(time.Second)
+		q.put("b")
+		synctest.Wait()
+		q.put("c")
+		at := time.Now()
+		if err := p.Flush(ctx); err != nil || !time.Now().Equal(at) || p.Stats().Acked != 22 {
+			t.Errorf("a flush took %v and gave %v", time.Since(at), err)
+		}
+		if err := p.Flush(ctx); err != nil {
+			t.Errorf("a flush of nothing gave %v", err)
+		}
+		down := errors.New("disk full")
+		s.mu.Lock()
+		s.fail = func([]*acctstorev1.Record) (int, error) { return 0, down }
+		s.mu.Unlock()
+		q.put("d")
+		if err := p.Flush(ctx); !errors.Is(err, down) {
+			t.Errorf("a flush with a broken store gave %v", err)
+		}
+		cancel()
+		if err := p.Flush(ctx); err == nil {
+			t.Error("a flush after the end gave no error")
+		}
+		<-done
 	})
 }
 

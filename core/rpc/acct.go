@@ -1,6 +1,9 @@
 package rpc
 
 import (
+	"context"
+	"time"
+
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/acct/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/acctstore/v1"
@@ -14,7 +17,11 @@ const acctBytes = 256 << 10 // rows travel in messages of about this size
 // controller's.
 type accounting struct{ *Server }
 
-// Jobs implements acctv1.AccountingServer.
+// flushTime bounds how long a query waits for records that are on their way.
+const flushTime = 500 * time.Millisecond
+
+// Jobs implements acctv1.AccountingServer. What happened before the query is in
+// its answer, unless the store is slow.
 func (a accounting) Jobs(q *acctstorev1.Query, stream grpc.ServerStreamingServer[acctstorev1.JobsReply]) error {
 	if a.deps.Store == nil {
 		return errs.Coded("rpc.Accounting", errs.Disabled, "Slurm accounting storage is disabled")
@@ -24,6 +31,11 @@ func (a accounting) Jobs(q *acctstorev1.Query, stream grpc.ServerStreamingServer
 	}
 	if q.GetNow() == 0 {
 		q.Now = int64(a.now())
+	}
+	if a.deps.Flush != nil {
+		ctx, cancel := context.WithTimeout(stream.Context(), flushTime)
+		a.deps.Flush(ctx) // the query says itself what is wrong
+		cancel()
 	}
 	batch := &acctstorev1.JobsReply{}
 	size := 0

@@ -97,6 +97,7 @@ type Deps struct {
 	Shutdown    func(ctx context.Context, controllerOnly bool) error
 	SetDebug    func(level, nodes string) error
 	Store       Store                                // may be nil
+	Flush       func(ctx context.Context) error      // waits until Store has what has happened; may be nil
 	Diag        func(reset bool, r *ctlv1.DiagReply) // adds to the reply; may be nil
 
 	Now func() time.Time // nil: time.Now

@@ -234,6 +234,13 @@ func (r *records) hear(events []*cluster.Event) {
 	r.mu.Unlock()
 }
 
+// Last implements outbox.Source.
+func (r *records) Last() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
 // Records implements outbox.Source.
 func (r *records) Records(after uint64, n int) []*acctstorev1.Record {
 	var found []cluster.Record

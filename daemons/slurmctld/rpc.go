@@ -23,7 +23,7 @@ func (d *daemon) rpcDeps(set *pluginSet) rpc.Deps {
 		Gate: auth.NewGate(d.key, cfg.ClusterName, slurmUID(cfg)), Key: d.key, Cluster: cfg.ClusterName, Version: version.Full(), Host: d.host,
 		Loop: d.loop, View: d.view, Conf: d.config, Fleet: d.fleet,
 		Warnings: d.warnings, Filters: func() []rpc.Filter { return set.filters }, Forecast: d.forecast, Plugins: d.pluginInfo,
-		Reconfigure: d.reconfigure, Shutdown: d.shutdown, SetDebug: d.setDebug, Store: d.store, Diag: d.diag,
+		Reconfigure: d.reconfigure, Shutdown: d.shutdown, SetDebug: d.setDebug, Store: d.store, Flush: d.pump.Flush, Diag: d.diag,
 	}
 }
 

@@ -242,7 +242,7 @@ func (d *daemon) wire(c *cluster.Cluster, set *pluginSet) {
 	d.runner = pass.New(pass.Options{Loop: late, Sched: set.sched, Select: set.selector, Priority: set.priority,
 		Outlooks: d.view.SetOutlooks, Settings: policySettings(cfg), Age: finite(cfg.PriorityCalcPeriod), Log: d.log}, &c.Tables)
 	set.wake.set(d.runner.Wake)
-	d.loop = ctl.New(c, d.journal, ctl.Options{Log: d.log}, d.view.Publish, d.runner.Publish, d.orders.Hear, records.hear)
+	d.loop = ctl.New(c, d.journal, ctl.Options{Log: d.log}, records.hear, d.view.Publish, d.runner.Publish, d.orders.Hear)
 	late.Loop, nodes.Loop = d.loop, d.loop
 	records.start(d.loop, c)
 	d.store = acctstore.NewClient(set.store)
