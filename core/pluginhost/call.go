@@ -92,7 +92,7 @@ func (p *Plugin) await(ctx context.Context, op string, wait bool) (*instance, er
 			return inst, nil
 		}
 		unavailable := errs.Newf(op, errs.Unavail, "plugin %s is %s: %s", title(p.kind, p.Name()), state, last)
-		if !wait || state == stateDraining {
+		if !wait || state == stateDraining || state == stateDisabled {
 			return nil, unavailable
 		}
 		select {
@@ -118,7 +118,11 @@ func (p *Plugin) account(inst *instance, op string, took time.Duration, err erro
 	p.lastError = fmt.Sprintf("%s took longer than %v", op, took.Round(time.Millisecond))
 	p.mu.Unlock()
 	p.log.Warn("plugin call overran", "call", op, "after", took, "in_a_row", n)
-	if n >= overrunsInARow {
+	limit := int32(overrunsInARow)
+	if inst.spec.Concurrent {
+		limit = overrunsAtOnce
+	}
+	if n >= limit {
 		select {
 		case inst.bad <- fmt.Sprintf("%d calls in a row overran, the last was %s", n, op):
 		default:

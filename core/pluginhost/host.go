@@ -36,6 +36,13 @@
 // where there is one, which the log and [Host.Warnings] tell. Meanwhile calls
 // fail with errs.Unavail, or wait where Spec.Wait says so.
 //
+// # Changes
+//
+// [Plugin.Prepare] starts a [Candidate] beside the process that serves; whoever
+// prepared it tries it and then lets it take over between two calls, or discards
+// it. A swap that fails changes nothing. [Plugin.Disable] and
+// [Plugin.PrepareFallback] take a plugin out of service.
+//
 // When the host ends, so do its plugins, kill -9 included: each watches a pipe
 // that only the host holds. Sockets are in a directory per host that is locked
 // while the host lives; [New] removes those of hosts that were killed.
@@ -78,6 +85,16 @@ type Spec struct {
 	Timeout time.Duration
 	// Fallback is the plugin of the same kind that takes over; empty: none.
 	Fallback string
+	// Optional plugins can be disabled without another in their place.
+	Optional bool
+	// Concurrent kinds answer many calls at once. One that overruns tells nothing
+	// about the others, so that it takes many in a row to condemn the process.
+	Concurrent bool
+	// Shadow plugins only watch: Plugin does not find them and they have no warnings.
+	Shadow bool
+	// Limits of the process and its children. A plugin whose children outlive it,
+	// as a launcher's do, must have none.
+	Limits Limits
 	// Wait makes calls wait for a plugin that is being started again, as long
 	// as their time allows, instead of failing.
 	Wait bool
@@ -139,7 +156,7 @@ func (h *Host) Start(ctx context.Context, spec Spec) (*Plugin, error) {
 // Plugin returns the first plugin of a kind, or nil.
 func (h *Host) Plugin(kind string) *Plugin {
 	for _, p := range h.Plugins() {
-		if p.Kind() == kind {
+		if p.Kind() == kind && !p.Spec().Shadow {
 			return p
 		}
 	}
@@ -166,7 +183,7 @@ func (h *Host) Info() []*ctlv1.PluginInfo {
 func (h *Host) Warnings() []string {
 	var list []string
 	for _, p := range h.Plugins() {
-		if w := p.warning(); w != "" {
+		if w := p.warning(); w != "" && !p.Spec().Shadow {
 			list = append(list, w)
 		}
 	}

@@ -3,8 +3,10 @@ package pluginhost
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 )
@@ -20,13 +22,42 @@ func (p *Plugin) Info() *ctlv1.PluginInfo {
 	if inst == nil {
 		return i
 	}
+	configured := i.GetName()
+	inst.describe(i)
+	if i.GetName() != configured {
+		i.Configured = configured
+	}
+	return i
+}
+
+// describe adds what is known of the process.
+func (inst *instance) describe(i *ctlv1.PluginInfo) {
 	i.Name, i.Version, i.Path, i.Sha256 = inst.spec.Name, inst.manifest.GetVersion(), inst.path, inst.sum
 	i.Pid, i.Since, i.Contract, i.Rev = uint32(inst.proc.PID()), inst.since.Unix(), inst.contract, inst.rev.Load()
 	for _, o := range inst.options {
-		i.Options = append(i.Options, &ctlv1.ConfigValue{Key: o.GetName(), Value: o.GetValue(), Origin: o.GetOrigin()})
+		v := &ctlv1.ConfigValue{Key: o.GetName(), Value: o.GetValue(), Origin: o.GetOrigin()}
+		for _, d := range inst.manifest.GetOptions() {
+			if d.GetName() == o.GetName() {
+				v.Default, v.Unit = d.GetDefault(), d.GetUnit()
+			}
+		}
+		i.Options = append(i.Options, v)
 	}
 	i.CpuSeconds, i.Rss = usage(inst.proc.PID())
-	return i
+	i.Limits, i.User = inst.cage.describe(), owner(inst.proc.PID())
+}
+
+// owner is whom a process runs as, by name where there is one.
+func owner(pid int) string {
+	st, err := os.Stat("/proc/" + strconv.Itoa(pid))
+	if err != nil {
+		return ""
+	}
+	id := strconv.FormatUint(uint64(st.Sys().(*syscall.Stat_t).Uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
 }
 
 const userHZ = 100 // of /proc, on every architecture that Linux has today
@@ -58,6 +89,11 @@ func (p *Plugin) warning() string {
 	defer p.mu.Unlock()
 	name := title(p.kind, p.spec.Name)
 	switch p.state {
+	case stateDisabled:
+		if p.inst == nil {
+			return fmt.Sprintf("plugin %s was disabled by an administrator", name)
+		}
+		return fmt.Sprintf("plugin %s was disabled by an administrator, %s serves in its place", name, title(p.kind, p.spec.Fallback))
 	case stateFallback:
 		return fmt.Sprintf("plugin %s ended too often, %s serves in its place; last error: %s", name, title(p.kind, p.spec.Fallback), p.lastError)
 	case stateRestarting:

@@ -2,19 +2,24 @@ package pluginhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/plugin"
 	"github.com/sluice-hpc/sluice/sdk/plugin/session"
 	"github.com/sluice-hpc/sluice/sdk/proto/plugin/v1"
+	"golang.org/x/sys/unix"
 )
 
 // How a plugin is watched, restarted and given up.
@@ -23,11 +28,13 @@ const (
 	healthInterval = 5 * time.Second
 	healthTimeout  = 10 * time.Second
 	overrunsInARow = 3
-	giveUpRestarts = 5 // within giveUpWindow
+	overrunsAtOnce = 64 // of a concurrent kind
+	giveUpRestarts = 5  // within giveUpWindow
 	giveUpWindow   = time.Minute
 	firstPause     = 50 * time.Millisecond // before the second restart in a window
 	longestPause   = 30 * time.Second
 	drainTimeout   = 2 * time.Second
+	retireTimeout  = 10 * time.Second // for the calls of a plugin that was swapped out
 )
 
 // The states that Info tells.
@@ -36,6 +43,8 @@ const (
 	stateServing    = "serving"
 	stateRestarting = "restarting"
 	stateFallback   = "fallback"
+	stateDisabled   = "disabled"
+	stateShadow     = "shadow"
 	stateDraining   = "draining"
 )
 
@@ -59,6 +68,7 @@ type Plugin struct {
 	restarted uint32        // in all
 	lastError string
 	onward    bool // the fallback serves
+	disabled  bool // by an administrator; the fallback serves where there is one
 	closing   context.Context
 
 	swaps  chan swap
@@ -69,9 +79,11 @@ type Plugin struct {
 	done   chan struct{} // closed when nothing runs any more
 }
 
-// swap asks the watcher to let another instance take over.
+// swap asks the watcher to let another instance take over; without one the
+// plugin is disabled.
 type swap struct {
 	inst *instance
+	how  takeover
 	done chan struct{}
 }
 
@@ -84,6 +96,8 @@ type instance struct {
 	contract uint32
 	options  []*pluginv1.OptionValue // in force, defaults included
 	proc     *plugin.Process
+	cage     *cage
+	lost     atomic.Uint64 // times that the mirror was lost before it served
 	sess     *session.Host
 	since    time.Time
 	bad      chan string // capacity 1: why it must go
@@ -115,7 +129,7 @@ func (p *Plugin) Name() string {
 func (p *Plugin) launch(ctx context.Context, spec Spec) (inst *instance, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	inst = &instance{spec: spec, path: spec.Path, since: time.Now(), bad: make(chan string, 1)}
+	inst = &instance{spec: spec, path: spec.Path, since: time.Now(), bad: make(chan string, 1), cage: &cage{}}
 	if inst.path == "" {
 		if inst.path, err = p.host.Find(spec.Kind, spec.Name); err != nil {
 			return nil, err
@@ -133,17 +147,53 @@ func (p *Plugin) launch(ctx context.Context, spec Spec) (inst *instance, err err
 			return nil, errs.Newf("pluginhost.Start", errs.Internal, "%w", err)
 		}
 	}
+	keepDescriptors()
 	log := p.host.log.With("kind", spec.Kind, "plugin", spec.Name)
 	inst.proc, err = plugin.Start(ctx, plugin.StartConfig{Path: inst.path, SocketDir: p.host.run.path, User: user,
-		AutoMTLS: p.host.cfg.AutoMTLS, Output: func(line string) { log.Info("plugin output", "line", line) }})
+		AutoMTLS: p.host.cfg.AutoMTLS, Started: func(pid int) { inst.cage = confine(pid, spec.Kind+"_"+spec.Name, spec.Limits) }, Output: func(line string) { log.Info("plugin output", "line", line) }})
 	if err != nil {
-		return nil, err
+		inst.cage.remove()
+		return nil, startError(err, inst.path, user)
 	}
 	if err := p.open(ctx, inst); err != nil {
-		inst.proc.Stop()
+		inst.stop()
 		return nil, err
 	}
 	return inst, nil
+}
+
+// keepDescriptors keeps from plugins what the daemon itself inherited from
+// whoever started it; what Go opens is not inherited anyway.
+func keepDescriptors() {
+	const first = 3
+	if unix.CloseRange(first, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	list, err := os.ReadDir("/proc/self/fd") // a kernel before 5.11
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
+
+// startError names the user where the kernel only says that something is not
+// permitted.
+func startError(err error, path string, user *syscall.Credential) error {
+	if errors.Is(err, syscall.EACCES) && user != nil {
+		return errs.Newf("pluginhost.Start", errs.Denied, "%s: the user that plugins run as (PluginUser, uid %d) may not run it: check its mode and those of its directories",
+			path, user.Uid)
+	}
+	return err
+}
+
+// stop ends the process and removes what held it.
+func (i *instance) stop() {
+	i.proc.Stop()
+	i.cage.remove()
 }
 
 // open asks for the manifest, checks the options and opens the session.
@@ -163,7 +213,9 @@ func (p *Plugin) open(ctx context.Context, inst *instance) (err error) {
 	log := p.host.log.With("kind", spec.Kind, "plugin", spec.Name, "pid", inst.proc.PID())
 	var query func(*pluginv1.HostQuery) ([]byte, error)
 	if spec.Query != nil {
-		query = func(q *pluginv1.HostQuery) ([]byte, error) { return spec.Query(q.GetKind(), q.GetMethod(), q.GetPayload()) }
+		query = func(q *pluginv1.HostQuery) ([]byte, error) {
+			return spec.Query(q.GetKind(), q.GetMethod(), q.GetPayload())
+		}
 	}
 	inst.sess, err = inst.proc.Open(ctx, session.HostConfig{
 		Query: query,
@@ -257,8 +309,13 @@ func (p *Plugin) install(inst *instance) {
 	p.inst = inst
 	p.epoch.Add(1) // together with inst: see PushState
 	p.state = stateServing
-	if p.onward {
+	switch {
+	case p.disabled:
+		p.state = stateDisabled
+	case p.onward:
 		p.state = stateFallback
+	case p.spec.Shadow:
+		p.state = stateShadow
 	}
 	p.notifyLocked()
 	p.mu.Unlock()
@@ -290,10 +347,12 @@ func (p *Plugin) askSnapshot() {
 }
 
 func (p *Plugin) resend(inst *instance) {
-	if p.current() == inst {
-		p.epoch.Add(1)
-		p.askSnapshot()
+	if p.current() != inst {
+		inst.lost.Add(1)
+		return
 	}
+	p.epoch.Add(1)
+	p.askSnapshot()
 }
 
 func (p *Plugin) current() *instance {

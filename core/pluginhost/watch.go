@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/sluice-hpc/sluice/sdk/errs"
 )
 
 // watch owns the processes of the plugin: it replaces one that went bad, until
@@ -17,10 +15,13 @@ func (p *Plugin) watch(inst *instance) {
 	for inst != nil {
 		why, next := p.untilBad(inst)
 		switch {
+		case next != nil && next.inst == nil:
+			old := inst
+			inst = p.rest(old, next)
 		case next != nil:
 			p.takeOver(next)
 			old := inst
-			p.ending.Go(func() { p.end(old) })
+			p.ending.Go(func() { p.retire(old) })
 			inst = next.inst
 		case why == "":
 			p.withdraw(stateDraining, "")
@@ -29,7 +30,7 @@ func (p *Plugin) watch(inst *instance) {
 		default:
 			p.withdraw(stateRestarting, why)
 			p.log.Error("plugin went bad", "serving", title(inst.spec.Kind, inst.spec.Name), "pid", inst.proc.PID(), "why", why)
-			inst.proc.Stop()
+			inst.stop()
 			inst = p.again(inst)
 		}
 	}
@@ -63,6 +64,9 @@ func (p *Plugin) untilBad(inst *instance) (why string, next *swap) {
 		case why := <-inst.bad:
 			return why, nil
 		case <-health.C:
+			if why := inst.cage.excess(inst.proc.PID(), time.Now()); why != "" {
+				return why, nil
+			}
 			if !pinging {
 				pinging = true
 				go func() {
@@ -98,6 +102,9 @@ func (p *Plugin) again(old *instance) *instance {
 		case <-p.ctx.Done():
 			return nil
 		case s := <-p.swaps:
+			if s.inst == nil {
+				return p.rest(nil, &s)
+			}
 			p.takeOver(&s)
 			return s.inst
 		case <-time.After(pause):
@@ -144,9 +151,7 @@ func (p *Plugin) fallback() (Spec, bool) {
 		return Spec{}, false
 	}
 	p.onward, p.streak, p.restarts = true, 0, nil
-	f := p.spec
-	f.Name, f.Path, f.Options = p.spec.Fallback, "", nil
-	f.Shared = slices.Concat(p.spec.Shared, p.spec.Options)
+	f := fallbackOf(p.spec)
 	p.log.Error("plugin ended too often: the fallback takes over until the plugin is reloaded", "fallback", title(f.Kind, f.Name),
 		"restarts", giveUpRestarts, "within", giveUpWindow, "last", p.lastError)
 	return f, true
@@ -155,39 +160,50 @@ func (p *Plugin) fallback() (Spec, bool) {
 // takeOver lets another instance serve, with a clean record.
 func (p *Plugin) takeOver(s *swap) {
 	p.mu.Lock()
-	p.spec, p.onward, p.streak, p.restarts, p.lastError = s.inst.spec, false, 0, nil, ""
+	p.onward, p.disabled, p.streak, p.restarts, p.lastError = s.how == standIn, s.how == standIn, 0, nil, ""
+	if s.how == reloaded {
+		p.spec = s.inst.spec
+	}
 	p.mu.Unlock()
 	p.install(s.inst)
 	close(s.done)
 }
 
-// Replace starts another program, or the same with other options, beside the
-// one that serves, and lets it take over between two calls. On an error
-// everything stays as it was. The kind must stay; Spec.NeedSnapshot does.
-func (p *Plugin) Replace(ctx context.Context, spec Spec) error {
-	const op = "pluginhost.Replace"
-	if spec.Kind != p.kind {
-		return errs.Newf(op, errs.Invalid, "%s cannot replace a plugin of the kind %s", title(spec.Kind, spec.Name), p.kind)
+// rest keeps a disabled plugin without a process until another takes over; nil
+// after Close.
+func (p *Plugin) rest(old *instance, s *swap) *instance {
+	p.mu.Lock()
+	p.disabled = true
+	p.mu.Unlock()
+	p.withdraw(stateDisabled, "")
+	p.log.Warn("plugin disabled by an administrator")
+	if old != nil {
+		p.ending.Go(func() { p.retire(old) })
 	}
-	if spec.Timeout == 0 {
-		spec.Timeout = defaultTimeout
+	close(s.done)
+	for {
+		select {
+		case <-p.ctx.Done():
+			return nil
+		case next := <-p.swaps:
+			if next.inst == nil {
+				close(next.done)
+				continue
+			}
+			p.takeOver(&next)
+			return next.inst
+		}
 	}
-	inst, err := p.launch(ctx, spec)
-	if err != nil {
-		return err
-	}
-	s := swap{inst: inst, done: make(chan struct{})}
-	select {
-	case p.swaps <- s:
-		<-s.done
-		return nil
-	case <-p.ctx.Done():
-		err = errs.Newf(op, errs.Unavail, "%s is being closed", title(p.kind, p.Name()))
-	case <-ctx.Done():
-		err = errs.Newf(op, errs.Deadline, "%w", ctx.Err())
-	}
-	inst.proc.Stop()
-	return err
+}
+
+// retire ends an instance that was swapped out: calls that run may take as long
+// as they are allowed to, unless the plugin is closed.
+func (p *Plugin) retire(inst *instance) {
+	ctx, cancel := context.WithTimeout(context.Background(), min(inst.spec.Timeout, retireTimeout))
+	defer cancel()
+	stop := context.AfterFunc(p.ctx, func() { time.AfterFunc(drainTimeout, cancel) })
+	defer stop()
+	p.drain(ctx, inst)
 }
 
 // Close drains the plugin and ends its process. Calls that run have until ctx
@@ -213,8 +229,12 @@ func (p *Plugin) end(inst *instance) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
+	p.drain(ctx, inst)
+}
+
+func (p *Plugin) drain(ctx context.Context, inst *instance) {
 	if err := inst.sess.Drain(ctx); err != nil {
 		p.log.Warn("plugin was stopped in the middle of calls", "pid", inst.proc.PID(), "error", err)
 	}
-	inst.proc.Stop()
+	inst.stop()
 }

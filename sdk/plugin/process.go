@@ -34,6 +34,7 @@ type StartConfig struct {
 	SocketDir string
 	User      *syscall.Credential // nil: the host's own
 	AutoMTLS  bool                // encrypt and prove both ends; adds about 30 ms to the start
+	Started   func(pid int)       // called once the process exists, before it listens; may be nil
 	Output    func(line string)   // what the process prints; called by one goroutine at a time; may be nil
 	Timeout   time.Duration       // until the process listens; 0: 10 s
 }
@@ -212,6 +213,9 @@ func (r *processRunner) Start(context.Context) error {
 		return err
 	}
 	r.pid.Store(int64(r.cmd.Process.Pid))
+	if r.cfg.Started != nil {
+		r.cfg.Started(r.cmd.Process.Pid)
+	}
 	go func() {
 		_ = r.cmd.Wait()
 		close(r.exited)

@@ -40,6 +40,8 @@ func (scheduler) Plan(ctx context.Context, v sched.View) (a sched.Agenda, err er
 	return a, nil
 }
 
+var eaten [][]byte
+
 type filter struct{ options }
 
 func (f filter) Submit(ctx context.Context, r *jobsubmit.Request) ([]string, error) {
@@ -51,6 +53,25 @@ func (f filter) Submit(ctx context.Context, r *jobsubmit.Request) ([]string, err
 	case "wait":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case "eat":
+		eaten = append(eaten, make([]byte, 1<<30))
+		for i := range eaten[0] {
+			eaten[0][i] = 1
+		}
+	case "spin":
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		}
+	case "fds":
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return nil, err
+		}
+		var open []string
+		for _, e := range list {
+			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			open = append(open, e.Name()+" "+to)
+		}
+		return open, nil
 	case "log":
 		slog.Info("as told", "depth", f.Depth, slog.Group("g", "pause", f.Pause))
 		fmt.Println("on stdout")

@@ -2728,9 +2728,9 @@ type PluginInfo struct {
 	LastError     string                 `protobuf:"bytes,19,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Host          string                 `protobuf:"bytes,20,opt,name=host,proto3" json:"host,omitempty"` // slurmctld, or a node's name
 	Rev           uint64                 `protobuf:"varint,21,opt,name=rev,proto3" json:"rev,omitempty"`
-	Serving       string                 `protobuf:"bytes,22,opt,name=serving,proto3" json:"serving,omitempty"` // name of the plugin that serves, when it is another: the fallback
-	Limits        []string               `protobuf:"bytes,23,rep,name=limits,proto3" json:"limits,omitempty"`   // what the process may use at most: memory=512M, cpus=2, ...
-	User          string                 `protobuf:"bytes,24,opt,name=user,proto3" json:"user,omitempty"`       // whom the process runs as
+	Configured    string                 `protobuf:"bytes,22,opt,name=configured,proto3" json:"configured,omitempty"` // the plugin that should serve, when name is another: the fallback
+	Limits        []string               `protobuf:"bytes,23,rep,name=limits,proto3" json:"limits,omitempty"`         // what the process may use at most: memory=512M, cpus=2, ...
+	User          string                 `protobuf:"bytes,24,opt,name=user,proto3" json:"user,omitempty"`             // whom the process runs as
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2912,9 +2912,9 @@ func (x *PluginInfo) GetRev() uint64 {
 	return 0
 }
 
-func (x *PluginInfo) GetServing() string {
+func (x *PluginInfo) GetConfigured() string {
 	if x != nil {
-		return x.Serving
+		return x.Configured
 	}
 	return ""
 }
@@ -3987,7 +3987,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x0fShutdownRequest\x12'\n" +
 	"\x0fcontroller_only\x18\x01 \x01(\bR\x0econtrollerOnly\"$\n" +
 	"\x0ePluginsRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xdb\x04\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe1\x04\n" +
 	"\n" +
 	"PluginInfo\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -4013,8 +4013,10 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\n" +
 	"last_error\x18\x13 \x01(\tR\tlastError\x12\x12\n" +
 	"\x04host\x18\x14 \x01(\tR\x04host\x12\x10\n" +
-	"\x03rev\x18\x15 \x01(\x04R\x03rev\x12\x18\n" +
-	"\aserving\x18\x16 \x01(\tR\aserving\x12\x16\n" +
+	"\x03rev\x18\x15 \x01(\x04R\x03rev\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x16 \x01(\tR\n" +
+	"configured\x12\x16\n" +
 	"\x06limits\x18\x17 \x03(\tR\x06limits\x12\x12\n" +
 	"\x04user\x18\x18 \x01(\tR\x04user\"\xd1\x01\n" +
 	"\x13ChangePluginRequest\x12;\n" +
