@@ -171,8 +171,11 @@ func TestGathers(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		synctest.Wait()
-		if want := []int{1, 4, 5, 5, 4}; !slices.Equal(s.batches, want) {
-			t.Errorf("batches of %v, want %v", s.batches, want)
+		s.mu.Lock()
+		got := slices.Clone(s.batches)
+		s.mu.Unlock()
+		if want := []int{1, 4, 5, 5, 4}; !slices.Equal(got, want) {
+			t.Errorf("batches of %v, want %v", got, want)
 		}
 		time.Sleep(time.Second)
 		q.put("b")
