@@ -27,6 +27,7 @@ import (
 	"github.com/sluice-hpc/sluice/core/pluginhost"
 	"github.com/sluice-hpc/sluice/core/rpc"
 	"github.com/sluice-hpc/sluice/core/view"
+	"github.com/sluice-hpc/sluice/daemons/internal/clusterconf"
 	"github.com/sluice-hpc/sluice/daemons/internal/logfile"
 	"github.com/sluice-hpc/sluice/sdk/acctstore"
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
@@ -189,7 +190,7 @@ func runDir(cfg *conf.Config) string {
 
 // recover opens the journal and brings the cluster back.
 func (d *daemon) recover() (*cluster.Cluster, error) {
-	c, j, err := ctl.Open(journal.Options{Dir: d.cfg.StateSaveLocation, ID: d.host, Salvage: d.f.ignore, Log: d.log}, settings(d.cfg))
+	c, j, err := ctl.Open(journal.Options{Dir: d.cfg.StateSaveLocation, ID: d.host, Salvage: d.f.ignore, Log: d.log}, clusterconf.Settings(d.cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +210,7 @@ func (d *daemon) begin(c *cluster.Cluster) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- loop.Run(ctx) }()
-	changes, err := loop.Do(ctx, configure(d.cfg))
+	changes, err := loop.Do(ctx, clusterconf.Configure(d.cfg))
 	if err == nil {
 		_, err = loop.Do(ctx, &cluster.Begin{Epoch: d.journal.Term()})
 	}
@@ -240,7 +241,7 @@ func (d *daemon) wire(c *cluster.Cluster, set *pluginSet) {
 	records := newRecords(d.log)
 	late := &lateLoop{}
 	d.runner = pass.New(pass.Options{Loop: late, Sched: set.sched, Select: set.selector, Priority: set.priority,
-		Outlooks: d.view.SetOutlooks, Settings: policySettings(cfg), Age: finite(cfg.PriorityCalcPeriod), Log: d.log}, &c.Tables)
+		Outlooks: d.view.SetOutlooks, Settings: clusterconf.Policy(cfg), Age: finite(cfg.PriorityCalcPeriod), Log: d.log}, &c.Tables)
 	set.wake.set(d.runner.Wake)
 	d.loop = ctl.New(c, d.journal, ctl.Options{Log: d.log}, records.hear, d.view.Publish, d.runner.Publish, d.orders.Hear)
 	late.Loop, nodes.Loop = d.loop, d.loop
@@ -386,14 +387,14 @@ func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warning
 	if next.StateSaveLocation, err = filepath.Abs(next.StateSaveLocation); err != nil {
 		return nil, nil, err
 	}
-	if _, err := d.loop.Do(ctx, configure(next)); err != nil {
+	if _, err := d.loop.Do(ctx, clusterconf.Configure(next)); err != nil {
 		return nil, nil, err
 	}
 	d.mu.Lock()
 	d.cfg = next
 	d.mu.Unlock()
 	d.setLevel(next)
-	d.runner.Configure(policySettings(next))
+	d.runner.Configure(clusterconf.Policy(next))
 	d.view.Read(func(t *cluster.Tables) {
 		for _, n := range t.Nodes {
 			d.fleet.Send(n.Name, &nodev1.ToNode{Body: &nodev1.ToNode_Reconfigured{Reconfigured: &nodev1.Reconfigured{}}})

@@ -1,4 +1,7 @@
-package main
+// Package clusterconf turns a configuration into what the core wants: rules,
+// nodes and partitions as a command, and the values that policies read. It is
+// pure; whatever it is given was checked by package conf.
+package clusterconf
 
 import (
 	"slices"
@@ -8,8 +11,8 @@ import (
 	"github.com/sluice-hpc/sluice/core/cluster"
 )
 
-// settings are the cluster's rules as the configuration states them.
-func settings(c *conf.Config) cluster.Settings {
+// Settings are the cluster's rules as the configuration states them.
+func Settings(c *conf.Config) cluster.Settings {
 	secs := func(d time.Duration) uint32 {
 		if d < 0 || d == conf.Forever {
 			return 0
@@ -42,8 +45,8 @@ var policyKeys = []string{"SchedulerParameters", "SchedulerType", "SelectType", 
 	"PriorityFlags", "PriorityMaxAge", "PriorityFavorSmall", "PriorityCalcPeriod", "PriorityWeightAge", "PriorityWeightAssoc",
 	"PriorityWeightFairshare", "PriorityWeightJobSize", "PriorityWeightPartition", "PriorityWeightQOS", "PriorityWeightTRES"}
 
-// policySettings are the values of slurm.conf for the views of plugins.
-func policySettings(c *conf.Config) map[string]string {
+// Policy returns the values of slurm.conf for the views of plugins.
+func Policy(c *conf.Config) map[string]string {
 	out := map[string]string{}
 	for _, k := range policyKeys {
 		if v, _, ok := c.Raw(k); ok && v != "" {
@@ -53,9 +56,9 @@ func policySettings(c *conf.Config) map[string]string {
 	return out
 }
 
-// configure is the command that brings the cluster in line with c.
-func configure(c *conf.Config) *cluster.Configure {
-	f := &cluster.Configure{Settings: settings(c), Nodes: slices.Clone(c.Nodes), Partitions: slices.Clone(c.Partitions)}
+// Configure returns the command that brings the cluster in line with c.
+func Configure(c *conf.Config) *cluster.Configure {
+	f := &cluster.Configure{Settings: Settings(c), Nodes: slices.Clone(c.Nodes), Partitions: slices.Clone(c.Partitions)}
 	for i := range f.Partitions {
 		if f.Partitions[i].PriorityJob == 0 {
 			f.Partitions[i].PriorityJob = 1
