@@ -37,6 +37,7 @@ type Settings struct {
 	MaxBatchRequeue uint32
 	EnforceLimits   string // EnforcePartLimits: "", "NO", "ANY", "ALL"
 	KillInvalidDep  bool
+	UserTop         bool // SchedulerParameters=enable_user_top
 }
 
 // Caller is who asks, proven by whoever took the request.

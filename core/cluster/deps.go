@@ -18,8 +18,8 @@ func (c *Cluster) dependencies(op, text string, self wlm.JobID) ([]wlm.Dep, erro
 	}
 	for _, d := range deps {
 		switch d.Kind {
-		case wlm.DepAfterCorr, wlm.DepAfterBurstBuffer, wlm.DepExpand:
-			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: only after, afterany, afterok, afternotok and singleton are supported", text)
+		case wlm.DepAfterBurstBuffer, wlm.DepExpand:
+			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: only after, afterany, aftercorr, afterok, afternotok and singleton are supported", text)
 		case wlm.DepSingleton:
 			continue
 		}
@@ -84,6 +84,19 @@ func (c *Cluster) depState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
 		}
 		return wlm.DepFulfilled
 	}
+	if d.Kind == wlm.DepAfterCorr && c.IsArray(d.Job) && d.TaskID == wlm.Unset {
+		if j.IsArrayRecord() {
+			return c.corrState(j, d, now)
+		}
+		if j.ArrayJob != 0 {
+			d = c.counterpart(d, j.ArrayTask)
+		}
+	}
+	return c.targetState(d, now)
+}
+
+// targetState says how far the jobs that a dependency names are.
+func (c *Cluster) targetState(d *wlm.Dep, now wlm.Time) wlm.DepState {
 	started, ended, failed := true, true, false
 	var last wlm.Time
 	targets := c.targets(d)
@@ -109,7 +122,7 @@ func (c *Cluster) depState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
 		if ended {
 			return wlm.DepFulfilled
 		}
-	case wlm.DepAfterOK:
+	case wlm.DepAfterOK, wlm.DepAfterCorr:
 		if failed {
 			return wlm.DepFailed
 		}
@@ -125,6 +138,63 @@ func (c *Cluster) depState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
 		}
 	}
 	return wlm.DepUnfulfilled
+}
+
+// counterpart narrows aftercorr to the task of the same index; where the array
+// has none, the whole of it must end well.
+func (c *Cluster) counterpart(d *wlm.Dep, task uint32) *wlm.Dep {
+	one := *d
+	one.TaskID = task
+	if len(c.targets(&one)) == 0 {
+		return d
+	}
+	return &one
+}
+
+// corrState is aftercorr of an array's pending record: decided when every task
+// of it is, in the same way. Tasks that are decided before the others leave the
+// record; see correspond.
+func (c *Cluster) corrState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
+	var all wlm.DepState
+	first := true
+	for task := range wlm.IDRanges(j.ArrayTasks).All() {
+		s := c.targetState(c.counterpart(d, task), now)
+		if s == wlm.DepUnfulfilled || !first && s != all {
+			return wlm.DepUnfulfilled
+		}
+		all, first = s, false
+	}
+	return all
+}
+
+// correspond gives records of their own to those tasks of an array's pending
+// record whose aftercorr is decided while that of others is not.
+func (c *Cluster) correspond(j *wlm.Job, now wlm.Time) {
+	if !j.IsArrayRecord() || j.State != wlm.Pending || c.corrOpen(j) == nil || c.settleDeps(j.Clone(), now) != wlm.DepUnfulfilled {
+		return
+	}
+	rest := j
+	for task := range wlm.IDRanges(j.ArrayTasks).All() {
+		d := c.corrOpen(rest)
+		if countTasks(rest.ArrayTasks) == 1 || c.targetState(c.counterpart(d, task), now) == wlm.DepUnfulfilled {
+			continue
+		}
+		t, left := c.split(rest, task)
+		c.judge(t, now)
+		c.jobEvent(eventv1.Kind_JOB_CHANGED, now, t)
+		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
+		rest = left
+	}
+}
+
+// corrOpen is the job's first aftercorr on an array that is not decided.
+func (c *Cluster) corrOpen(j *wlm.Job) *wlm.Dep {
+	for i := range j.Deps {
+		if d := &j.Deps[i]; d.Kind == wlm.DepAfterCorr && d.State == wlm.DepUnfulfilled && d.TaskID == wlm.Unset && c.IsArray(d.Job) {
+			return d
+		}
+	}
+	return nil
 }
 
 // olderNamesake reports whether a live job of the same user and name came first.
@@ -239,7 +309,8 @@ func (c *Cluster) dependents(j *wlm.Job, now wlm.Time) {
 	slices.SortFunc(ids, func(a, b wlm.JobID) int { return cmp.Compare(a, b) })
 	for _, id := range slices.Compact(ids) {
 		if w := c.jobs[id]; w != nil {
-			c.rejudge(w, now)
+			c.correspond(w, now)
+			c.rejudge(c.jobs[id], now)
 		}
 	}
 }

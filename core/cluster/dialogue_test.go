@@ -295,11 +295,13 @@ func (d *dialogue) command(verb string, w words) Command {
 		return &Reports{Node: wlm.NodeName(w.opt["on"]), Reports: []*nodev1.Report{w.report(d.now)}}
 	case "cancel":
 		return &Kill{Filter: w.filter(), Signal: int(w.num("signal", 0)), Caller: w.caller()}
-	case "hold", "release", "requeue", "requeuehold", "suspend", "resume", "set":
+	case "hold", "release", "requeue", "requeuehold", "suspend", "resume", "set", "top", "notify":
 		v := map[string]ctlv1.UpdateJobRequest_Verb{"hold": ctlv1.UpdateJobRequest_HOLD, "release": ctlv1.UpdateJobRequest_RELEASE,
 			"requeue": ctlv1.UpdateJobRequest_REQUEUE, "requeuehold": ctlv1.UpdateJobRequest_REQUEUE_HOLD,
-			"suspend": ctlv1.UpdateJobRequest_SUSPEND, "resume": ctlv1.UpdateJobRequest_RESUME, "set": ctlv1.UpdateJobRequest_SET}[verb]
+			"suspend": ctlv1.UpdateJobRequest_SUSPEND, "resume": ctlv1.UpdateJobRequest_RESUME, "top": ctlv1.UpdateJobRequest_TOP, "notify": ctlv1.UpdateJobRequest_NOTIFY, "set": ctlv1.UpdateJobRequest_SET}[verb]
 		u := &UpdateJob{Filter: w.filter(), Verb: v, Caller: w.caller(), Set: w.opt}
+		u.Text = u.Set["text"]
+		delete(u.Set, "text")
 		delete(u.Set, "user")
 		return u
 	case "node":
@@ -369,6 +371,7 @@ func (d *dialogue) settings(w words) {
 	s.EnforceLimits = w.opt["enforce"]
 	s.KillInvalidDep = w.opt["killinvaliddep"] == "yes"
 	s.OverTimeLimit = wlm.Minutes(w.num("overtime", 0))
+	s.UserTop = w.opt["usertop"] == "yes"
 	s.MaxJobCount = int(w.num("maxjobs", 1000))
 }
 
@@ -399,6 +402,7 @@ func (d *dialogue) submit(w words) Command {
 		s.Deadline = d.now + wlm.Time(v)
 	}
 	s.Priority = w.num("priority", wlm.Unset)
+	s.TresPerNode, s.Licenses, s.Reservation = w.opt["gres"], w.opt["licenses"], w.opt["reservation"]
 	s.Requeue = map[string]wlm.Tristate{"yes": wlm.Yes, "no": wlm.No}[w.opt["requeue"]]
 	s.NoKill = w.opt["nokill"] == "yes"
 	c := &Submit{Spec: s, Script: []byte("#!/bin/sh\n"), Key: w.opt["key"], Caller: w.caller()}

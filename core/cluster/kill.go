@@ -126,6 +126,9 @@ const (
 	ScopeSteps = "steps" // the steps, not the batch shell
 	ScopeBatch = "batch" // the batch shell only
 	ScopeFull  = "full"  // batch shell, its children and all steps
+	// ScopeNotify comes before a message for the job's stderr; there is no
+	// signal.
+	ScopeNotify = "notify:"
 )
 
 // step signals one step of a running job.

@@ -41,16 +41,13 @@ func (s *Submit) apply(c *Cluster, now wlm.Time) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.ID = c.NextJob
 	if s.TestOnly {
 		return &SubmitReply{Job: j}, nil
 	}
 	j.SLUID = sluid(j.ID, now)
-	if j.ArrayTasks != nil {
-		j.ArrayJob = j.ID
-	}
 	j.Script, j.Env = c.store(s.Script, now), c.store(s.Env, now)
 	c.jobEvent(eventv1.Kind_JOB_SUBMITTED, now, j)
+	c.correspond(j, now)
 	if s.Key != "" {
 		c.emit(&Event{Kind: eventv1.Kind_KEY_REMEMBERED, Time: now, Text: s.Key, IDs: []wlm.JobID{j.ID}})
 	}
@@ -82,12 +79,15 @@ func (s *Submit) newJob(c *Cluster, now wlm.Time) (*wlm.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := unmanaged(op, spec); err != nil {
+		return nil, err
+	}
 	if err := c.sizes(op, spec, part); err != nil {
 		return nil, err
 	}
 	j := &wlm.Job{
 		Spec: spec, ArrayTask: wlm.Unset, State: wlm.Pending, Partition: part.Name, TimeLimit: spec.TimeLimit,
-		Submit: now, KilledBy: wlm.Unset, NTasks: ntasks(spec), Held: spec.Hold,
+		Submit: now, LastSched: now, KilledBy: wlm.Unset, NTasks: ntasks(spec), Held: spec.Hold,
 		Requeueable: spec.Kind == wlm.KindBatch && (spec.Requeue == wlm.Yes || spec.Requeue == wlm.Unsaid && c.settings.JobRequeue),
 	}
 	if spec.Priority != wlm.Unset {
@@ -112,8 +112,28 @@ func (s *Submit) newJob(c *Cluster, now wlm.Time) (*wlm.Job, error) {
 		return nil, err
 	}
 	j.ReqTRES = c.requestTRES(spec)
+	if j.ID = c.NextJob; j.ArrayTasks != nil {
+		j.ArrayJob = j.ID
+	}
 	c.judge(j, now)
 	return j, nil
+}
+
+// unmanaged refuses what the cluster does not manage, rather than run the job
+// without it.
+func unmanaged(op string, spec *wlm.Spec) error {
+	for _, list := range []string{spec.TresPerJob, spec.TresPerNode, spec.TresPerSocket, spec.TresPerTask} {
+		if strings.Contains(list, "gres/") {
+			return errs.Coded(op, errs.InvalidGres, list+": generic resources are not managed yet")
+		}
+	}
+	switch {
+	case spec.Licenses != "":
+		return errs.Coded(op, errs.InvalidLicenses, "--licenses="+spec.Licenses+": licenses are not managed yet")
+	case spec.Reservation != "":
+		return errs.Coded(op, errs.ReservationInvalid, "--reservation="+spec.Reservation+": reservations are not managed yet")
+	}
+	return nil
 }
 
 // choosePartitions fills in the default partition and checks who may use those
@@ -161,7 +181,7 @@ func (c *Cluster) partitionNames() []string {
 func admits(op string, p *wlm.Partition, spec *wlm.Spec, who Caller) error {
 	switch {
 	case p.State == wlm.PartDrain || p.State == wlm.PartInactive:
-		return errs.Coded(op, errs.PartConfigUnavailable, fmt.Sprintf("partition %s is %s and takes no jobs", p.Name, p.State))
+		return errs.Coded(op, errs.PartitionNotAvailable, fmt.Sprintf("partition %s is %s and takes no jobs", p.Name, p.State))
 	case p.RootOnly && !who.Admin:
 		return errs.Coded(op, errs.AccessDenied, fmt.Sprintf("partition %s has RootOnly=YES", p.Name))
 	case p.DisableRoot && spec.User == 0:

@@ -56,6 +56,7 @@ type Usage struct {
 	Mem        wlm.MiB
 	Jobs       map[wlm.JobID]struct{} // nil when none
 	Completing int                    // jobs among them that are ending
+	LastBusy   wlm.Time               // when a job last took or left the node; 0: never
 }
 
 // NewTables returns empty tables.
@@ -333,6 +334,7 @@ func (t *Tables) putJob(e *Event) error {
 	t.refer(old, -1)
 	t.jobs[j.ID] = j
 	t.link(j)
+	t.busy(j, e.Time)
 	if j.ID >= t.NextJob {
 		t.NextJob = j.ID + 1
 	}
@@ -462,6 +464,18 @@ func (t *Tables) deriveUsage(j *wlm.Job, d int) {
 		}
 		if j.Flags&wlm.FlagCompleting != 0 {
 			u.Completing += d
+		}
+	}
+}
+
+// busy remembers when a job last took or left its nodes.
+func (t *Tables) busy(j *wlm.Job, now wlm.Time) {
+	if j.Alloc == nil {
+		return
+	}
+	for i := range j.Alloc.Nodes {
+		if ni, ok := t.nodes[j.Alloc.Nodes[i].Node]; ok {
+			t.Usage[ni].LastBusy = max(t.Usage[ni].LastBusy, now)
 		}
 	}
 }

@@ -19,6 +19,7 @@ type UpdateJob struct {
 	Filter *ctlv1.JobFilter
 	Verb   ctlv1.UpdateJobRequest_Verb
 	Set    map[string]string
+	Text   string // of NOTIFY
 	Caller Caller
 }
 
@@ -98,9 +99,13 @@ func (c *Cluster) updateOne(u *UpdateJob, j *wlm.Job, now wlm.Time) error {
 	case ctlv1.UpdateJobRequest_SUSPEND, ctlv1.UpdateJobRequest_RESUME:
 		return c.suspend(op, j, now, u)
 	case ctlv1.UpdateJobRequest_TOP:
-		return errs.Coded(op, errs.NotSupported, "scontrol top is not supported: use nice or priority")
+		return c.top(op, j, now, u)
 	case ctlv1.UpdateJobRequest_NOTIFY:
-		return errs.Coded(op, errs.NotSupported, "scontrol notify is not supported")
+		if j.State != wlm.Running && j.State != wlm.Suspended {
+			return errs.Coded(op, errs.JobNotRunning)
+		}
+		c.emit(&Event{Kind: eventv1.Kind_JOB_SIGNALED, Time: now, Job: j, Text: ScopeNotify + u.Text})
+		return nil
 	}
 	return c.set(op, j, now, u)
 }
@@ -193,6 +198,14 @@ var setters = map[string]func(e *edit, v string) error{
 	"partition":         (*edit).partition,
 	"numnodes":          (*edit).numNodes,
 	"features":          func(e *edit, v string) error { e.spec.Features = v; return e.pending() },
+	"nodelist":          func(e *edit, v string) error { e.spec.ReqNodes = v; return e.pending() },
+	"prefer":            func(e *edit, v string) error { e.spec.Prefer = v; return e.pending() },
+	"contiguous":        func(e *edit, v string) error { return e.flag(v, "Contiguous", &e.spec.Contiguous) },
+	"mincpusnode":       func(e *edit, v string) error { return e.count(v, "MinCPUsNode", &e.spec.MinCPUsPerNode) },
+	"taskspernode":      func(e *edit, v string) error { return e.count(v, "TasksPerNode", &e.spec.TasksPerNode) },
+	"mintmpdisknode":    (*edit).tmpDisk,
+	"timemin":           (*edit).timeMin,
+	"oversubscribe":     (*edit).share,
 	"reqnodelist":       func(e *edit, v string) error { e.spec.ReqNodes = v; return e.pending() },
 	"excnodelist":       func(e *edit, v string) error { e.spec.ExcNodes = v; return e.pending() },
 	"minmemorynode":     func(e *edit, v string) error { return e.memory(v, &e.spec.MemPerNode, &e.spec.MemPerCPU) },
@@ -217,6 +230,9 @@ var setters = map[string]func(e *edit, v string) error{
 }
 
 func (c *Cluster) set(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) error {
+	if len(u.Set) == 0 {
+		return errs.Newf(op, errs.Invalid, "No changes specified")
+	}
 	if j.State.Ended() {
 		return errs.Coded(op, errs.AlreadyDone)
 	}
@@ -292,7 +308,10 @@ func (e *edit) endTime(v string) error {
 	if err != nil {
 		return err
 	}
-	if e.job.State != wlm.Running || t <= e.job.Start {
+	if e.job.State != wlm.Running {
+		return errs.Coded(e.op, errs.JobNotRunning)
+	}
+	if t <= e.job.Start {
 		return errs.Coded(e.op, errs.InvalidTimeLimit)
 	}
 	return e.timeLimit(strconv.FormatInt(int64(t-e.job.Start)/60, 10))
@@ -392,6 +411,51 @@ func (e *edit) count(v, name string, set *uint32) error {
 	}
 	*set = uint32(n)
 	return e.pending()
+}
+
+func (e *edit) flag(v, name string, set *bool) error {
+	switch strings.ToUpper(v) {
+	case "1", "Y", "YES":
+		*set = true
+	case "0", "N", "NO":
+		*set = false
+	default:
+		return errs.Newf(e.op, errs.Invalid, "%s=%s: allowed are YES and NO", name, v)
+	}
+	return e.pending()
+}
+
+func (e *edit) tmpDisk(v string) error {
+	m, err := wlm.ParseMiB(v)
+	if err != nil {
+		return errs.Newf(e.op, errs.Invalid, "MinTmpDiskNode=%s: %v", v, err)
+	}
+	e.spec.TmpDisk = m
+	return e.pending()
+}
+
+func (e *edit) timeMin(v string) error {
+	m, err := wlm.ParseMinutes(v)
+	if err != nil {
+		return errs.Coded(e.op, errs.InvalidTimeLimit).With("TimeMin=%s: %v", v, err)
+	}
+	if m > e.job.TimeLimit {
+		return errs.Coded(e.op, errs.InvalidTimeLimit, fmt.Sprintf("TimeMin=%s is above the time limit of %d minutes", v, e.job.TimeLimit))
+	}
+	e.spec.TimeMin = m
+	return e.pending()
+}
+
+func (e *edit) share(v string) error {
+	share := false
+	if err := e.flag(v, "OverSubscribe", &share); err != nil {
+		return err
+	}
+	e.spec.Share = wlm.ShareDefault
+	if share {
+		e.spec.Share = wlm.ShareAllow
+	}
+	return nil
 }
 
 func (e *edit) startTime(v string) error {

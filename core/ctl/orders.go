@@ -146,6 +146,9 @@ func (o *Orders) onEvent(e *cluster.Event) {
 		}
 	case eventv1.Kind_JOB_SIGNALED:
 		m := &nodev1.SignalJob{Job: uint32(j.ID), Signal: uint32(e.Position), BatchOnly: e.Text == cluster.ScopeBatch, Full: e.Text == cluster.ScopeFull}
+		if text, ok := strings.CutPrefix(e.Text, cluster.ScopeNotify); ok {
+			m.Notice, m.BatchOnly, m.Full = "slurmstepd: error: "+text, j.Spec.Kind == wlm.KindBatch, j.Spec.Kind != wlm.KindBatch
+		}
 		if id, err := wlm.ParseStepID(e.Text); err == nil {
 			m.HasStep, m.Step = true, uint32(id)
 		}

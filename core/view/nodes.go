@@ -61,6 +61,7 @@ type use struct {
 	node                      *wlm.Node
 	cpus, running, completing int
 	mem                       wlm.MiB
+	busy                      wlm.Time
 }
 
 // Nodes returns the nodes of a host list, or all for an empty one, in the order
@@ -85,6 +86,9 @@ func (v *View) Nodes(list string) ([]*ctlv1.NodeInfo, error) {
 		out[i] = &ctlv1.NodeInfo{
 			Node: wire.NodeToWire(n), AllocCpus: uint32(u.cpus), AllocMem: uint64(u.mem), Partitions: member[n.Name],
 			RunningJobs: uint32(u.running), CompletingJobs: uint32(u.completing),
+		}
+		if out[i].Node.LastBusy == 0 && n.Registered {
+			out[i].Node.LastBusy = int64(max(u.busy, n.DaemonStart))
 		}
 	}
 	return out, nil
@@ -114,7 +118,7 @@ func (v *View) uses(want []string) (out []use, member map[wlm.NodeName][]string,
 	t := v.mu.tables
 	add := func(i int) {
 		u := &t.Usage[i]
-		out = append(out, use{t.Nodes[i], u.CPUs.Count(), len(u.Jobs) - u.Completing, u.Completing, u.Mem})
+		out = append(out, use{t.Nodes[i], u.CPUs.Count(), len(u.Jobs) - u.Completing, u.Completing, u.Mem, u.LastBusy})
 	}
 	member = v.members.get(v.mu.partsGen, t.Partitions)
 	if want == nil {

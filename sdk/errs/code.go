@@ -19,6 +19,7 @@ const (
 	PathTooLong           Code = 2012
 	NodeConfigUnavailable Code = 2014
 	PartConfigUnavailable Code = 2015
+	PartitionNotAvailable Code = 2122
 	NodesBusy             Code = 2016
 	InvalidJobID          Code = 2017
 	InvalidNodeName       Code = 2018
@@ -81,6 +82,7 @@ var codes = map[Code]struct {
 	UserIDMissing:         {Denied, "Invalid user id"},
 	PathTooLong:           {Invalid, "Pathname of a file, directory or other parameter too long"},
 	NodeConfigUnavailable: {Invalid, "Requested node configuration is not available"},
+	PartitionNotAvailable: {State, "Required partition not available (inactive or drain)"},
 	PartConfigUnavailable: {Invalid, "Requested partition configuration not available now"},
 	NodesBusy:             {Busy, "Requested nodes are busy"},
 	InvalidJobID:          {NotFound, "Invalid job id specified"},

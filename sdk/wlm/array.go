@@ -204,8 +204,9 @@ func (b *rangeBuilder) addMerged(rs []IDRange, last uint32) {
 	}
 }
 
-// FormatArray prints tasks as squeue does: 0,4-5 or 1-7:2, with %N after it
-// unless maxRunning is 0. [ParseArray] gives both back.
+// FormatArray prints tasks as short as can be: 0,4-5 or 1-7:2, with %N after
+// it unless maxRunning is 0. [ParseArray] gives both back. Displays use
+// [FormatArrayWithin].
 func FormatArray(tasks []IDRange, maxRunning uint32) string {
 	var b []byte
 	for i, r := range tasks {
@@ -226,20 +227,57 @@ func FormatArray(tasks []IDRange, maxRunning uint32) string {
 	return string(b)
 }
 
-// FormatArrayWithin is [FormatArray] with the list of tasks cut to at most
-// limit bytes, the last three of which are then dots; see SLURM_BITSTR_LEN,
-// whose default is 64. No limit when it is 0.
+// A list that is one long progression is shown with its step, as Slurm does.
+const (
+	stepTasks = 6  // at least so many tasks
+	stepSpan  = 10 // and more than this between the first and the last
+)
+
+// FormatArrayWithin prints tasks as squeue and scontrol show them: 1,3,5 or
+// 1-1999:2 or 3-6%2. A list that does not fit into limit bytes together with
+// its end mark ends in three dots; see SLURM_BITSTR_LEN, whose default is 64.
+// No limit when it is 0.
 func FormatArrayWithin(tasks []IDRange, maxRunning uint32, limit int) string {
 	const dots = "..."
-	list := FormatArray(tasks, 0)
-	if limit > len(dots) && len(list) > limit {
-		cut := strings.LastIndexByte(list[:limit-len(dots)+1], ',')
-		list = list[:cut+1] + dots
+	var b []byte
+	full := func() bool { return limit > 0 && len(b) > max(limit-len(dots), 0) }
+	if len(tasks) == 1 && tasks[0].Step > 1 && tasks[0].count() >= stepTasks && tasks[0].Last-tasks[0].First > stepSpan {
+		return FormatArray(tasks, maxRunning)
+	}
+	for _, r := range tasks {
+		if b = appendPlain(b, r, full); full() {
+			break
+		}
+	}
+	if full() {
+		b = append(b[:max(limit-len(dots)-1, 0)], dots...)
 	}
 	if maxRunning > 0 {
-		list += "%" + strconv.FormatUint(uint64(maxRunning), 10)
+		b = strconv.AppendUint(append(b, '%'), uint64(maxRunning), 10)
 	}
-	return list
+	return string(b)
+}
+
+// appendPlain appends a range without a step, until full says so.
+func appendPlain(b []byte, r IDRange, full func() bool) []byte {
+	comma := func() {
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+	}
+	if r.Step == 1 {
+		comma()
+		b = strconv.AppendUint(b, uint64(r.First), 10)
+		if r.Last > r.First {
+			b = strconv.AppendUint(append(b, '-'), uint64(r.Last), 10)
+		}
+		return b
+	}
+	for k, id := uint32(0), r.First; k < r.count() && !full(); k, id = k+1, id+r.Step {
+		comma()
+		b = strconv.AppendUint(b, uint64(id), 10)
+	}
+	return b
 }
 
 // Count is the number of tasks.

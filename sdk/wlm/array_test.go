@@ -79,14 +79,28 @@ func TestFormatArray(t *testing.T) {
 	if got := FormatArray(tasks, 2); got != "3-6%2" {
 		t.Errorf("got %s", got)
 	}
-	tasks, _, _ = ParseArray("1,4,6,9,13,15,20,22,26,27,31", testBound)
-	if got := FormatArrayWithin(tasks, 3, 15); got != "1,4,6,9,13,...%3" && got != "1,4,6,9,..."+"%3" {
-		t.Errorf("got %s", got)
-	} else if n := len(strings.TrimSuffix(got, "%3")); n > 15 {
-		t.Errorf("%s is %d bytes long", got, n)
+	long := "1,5,7,19,30-32,50,77,99-100,102,300-301,305,400,500,600,700"
+	for _, tt := range []struct {
+		spec  string
+		limit int
+		want  string
+	}{ // as Slurm printed them
+		{"1-9:2", 64, "1,3,5,7,9"}, {"1-11:2", 64, "1,3,5,7,9,11"}, {"1-13:2", 64, "1-13:2"}, {"1-1999:2", 10, "1-1999:2"},
+		{"1-13:3", 64, "1,4,7,10,13"}, {"1-16:3", 64, "1-16:3"}, {"10-60:10", 64, "10-60:10"}, {"10-50:10", 64, "10,20,30,40,50"},
+		{"1-21:2,22", 64, "1,3,5,7,9,11,13,15,17,19,21-22"}, {"1-10%3", 64, "1-10"}, {"1,2", 64, "1-2"}, {"0-100:50", 64, "0,50,100"},
+		{long, 64, long}, {long, 0, long}, {"1-9:2", 5, "1..."}, {"1-9:2", 6, "1,..."}, {"1-9:2", 11, "1,3,5,7..."},
+		{"1-9:2", 12, "1,3,5,7,9"}, {"100-500:100", 21, "100,200,300,400,5..."}, {"100-500:100", 22, "100,200,300,400,500"}, {"7", 1, "..."},
+	} {
+		tasks, _, err := ParseArray(tt.spec, 3000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := FormatArrayWithin(tasks, 0, tt.limit); got != tt.want {
+			t.Errorf("%s within %d: %s, want %s", tt.spec, tt.limit, got, tt.want)
+		}
 	}
-	if got := FormatArrayWithin(tasks, 0, 0); got != FormatArray(tasks, 0) {
-		t.Errorf("without a limit: %s", got)
+	if got := FormatArrayWithin(IDRanges{{1, 999_999, 2}, {2_000_000, 2_000_000, 1}}, 3, 64); len(got) > 66 || !strings.HasSuffix(got, "...%3") {
+		t.Errorf("a long list: %s", got)
 	}
 }
 

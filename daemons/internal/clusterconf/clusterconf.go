@@ -27,6 +27,7 @@ func Settings(c *conf.Config) cluster.Settings {
 		OverTimeLimit: c.OverTimeLimit, SlurmdTimeout: secs(c.SlurmdTimeout), ReturnToService: int(c.ReturnToService),
 		ConfigOverrides: c.SlurmdParameters.Has("config_overrides"), MaxDependDepth: c.DependencyParameters.Int("max_depend_depth", 10),
 		MaxBatchRequeue: c.MaxBatchRequeue, EnforceLimits: c.EnforcePartLimits,
+		UserTop:        c.SchedulerParameters.Has("enable_user_top"),
 		KillInvalidDep: c.DependencyParameters.Has("kill_invalid_depend") || c.SchedulerParameters.Has("kill_invalid_depend"),
 	}
 	for code := range 256 {
