@@ -112,7 +112,10 @@ func TestDisable(t *testing.T) {
 	if err := syscall.Kill(int(s.Info().GetPid()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	until(t, ctx, "the fallback serves again", func() bool { i := s.Info(); return i.GetRestarts() == 1 && i.GetState() == "disabled" && i.GetPid() != 0 })
+	until(t, ctx, "the fallback serves again", func() bool {
+		i := s.Info()
+		return i.GetRestarts() == 1 && i.GetState() == "disabled" && i.GetPid() != 0
+	})
 	if err := s.Replace(ctx, s.Spec()); err != nil || s.Info().GetName() != "a" || s.Info().GetState() != "serving" {
 		t.Errorf("enabled again: %v, %v", s.Info(), err)
 	}
