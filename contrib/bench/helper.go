@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,4 +124,28 @@ func cpuTime(pid int) time.Duration {
 	check(err1)
 	check(err2)
 	return time.Duration(u+s) * tick
+}
+
+// familyTime is cpuTime of a process and of its children: a daemon and its
+// plugins.
+func familyTime(pid int) time.Duration {
+	total := cpuTime(pid)
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	check(err)
+	for _, t := range tasks {
+		list, _ := os.ReadFile(t) // a thread may have ended
+		for _, f := range strings.Fields(string(list)) {
+			child, err := strconv.Atoi(f)
+			check(err)
+			total += cpuTime(child)
+		}
+	}
+	return total
+}
+
+// ownTime is cpuTime of this process.
+func ownTime() time.Duration {
+	var u syscall.Rusage
+	check(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

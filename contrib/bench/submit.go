@@ -71,13 +71,30 @@ func (c *cluster) submit(n, conns, inFlight int, spec *wlm.Spec) time.Duration {
 	return took
 }
 
-// rates submits n held jobs and returns jobs a second and the microseconds of
-// processor time that slurmctld took for each.
-func (c *cluster) rates(n, conns, inFlight int) (rate, cpu float64) {
+// submissions are the figures of several runs of held jobs: jobs a second, and
+// microseconds of processor time for a job.
+type submissions struct {
+	rate   []float64
+	ctld   []float64
+	family []float64 // of slurmctld with its plugins
+	client []float64 // of this program
+}
+
+func (s *submissions) run(c *cluster, n, conns, inFlight int) {
 	pid := c.pid("ctld")
-	before := cpuTime(pid)
+	ctld, family, client := cpuTime(pid), familyTime(pid), ownTime()
 	took := c.submit(n, conns, inFlight, c.heldSpec())
-	return perSecond(n, took), micros(n, cpuTime(pid)-before)
+	s.rate = append(s.rate, perSecond(n, took))
+	s.ctld = append(s.ctld, micros(n, cpuTime(pid)-ctld))
+	s.family = append(s.family, micros(n, familyTime(pid)-family))
+	s.client = append(s.client, micros(n, ownTime()-client))
+}
+
+func (s *submissions) report(b *bench, name string) {
+	b.report(name, "jobs/s", syncs, s.rate...)
+	b.report(name+".cpu_ctld", "us/job", "", s.ctld...)
+	b.report(name+".cpu_family", "us/job", "", s.family...)
+	b.report(name+".cpu_client", "us/job", "", s.client...)
 }
 
 // fill brings the cluster to n held jobs, unless it has them.
@@ -100,18 +117,15 @@ const (
 func oneConnection(b *bench, c *cluster) {
 	const alone, inFlight = 900, 64
 	per := b.n((pending - 2*alone) / b.runs)
-	var seq, rate, cpu []float64
+	var seq, many submissions
 	for range b.runs {
-		r, _ := c.rates(b.n(alone/b.runs), 1, 1)
-		seq = append(seq, r)
+		seq.run(c, b.n(alone/b.runs), 1, 1)
 	}
 	for range b.runs {
-		r, u := c.rates(per, 1, inFlight)
-		rate, cpu = append(rate, r), append(cpu, u)
+		many.run(c, per, 1, inFlight)
 	}
-	b.report("client.conn1_seq", "jobs/s", syncs, seq...)
-	b.report("client.conn1", "jobs/s", syncs, rate...)
-	b.report("client.conn1.cpu", "us/job", "", cpu...)
+	b.report("client.conn1_seq", "jobs/s", syncs, seq.rate...)
+	many.report(b, "client.conn1")
 }
 
 // manyConnections leaves pendingMany jobs at least.
@@ -119,11 +133,9 @@ func manyConnections(b *bench, c *cluster) {
 	const conns, inFlight, runs = 64, 4, 6
 	c.fill(b.n(pending))
 	per := (b.n(pendingMany) - b.n(pending)) / runs
-	var rate, cpu []float64
+	var s submissions
 	for range runs {
-		r, u := c.rates(per, conns, inFlight)
-		rate, cpu = append(rate, r), append(cpu, u)
+		s.run(c, per, conns, inFlight)
 	}
-	b.report("client.conn64", "jobs/s", syncs, rate...)
-	b.report("client.conn64.cpu", "us/job", "", cpu...)
+	s.report(b, "client.conn64")
 }

@@ -101,12 +101,17 @@ func (f *feed) put(e *cluster.Event) bool {
 		return e.Node != nil || e.Partition != nil
 	}
 	f.job(e.Job)
+	if _, fed := f.jobs[e.Job.ID]; !fed {
+		return false
+	}
 	return e.Kind != eventv1.Kind_JOB_STARTED && e.Kind != eventv1.Kind_TASK_SPLIT && e.Kind != eventv1.Kind_JOB_ENDING
 }
 
 func (f *feed) job(j *wlm.Job) {
-	f.jobs[j.ID] = struct{}{}
-	if j.State == wlm.Pending {
+	if !unseen(j) || f.known[j.ID] {
+		f.jobs[j.ID] = struct{}{}
+	}
+	if j.State == wlm.Pending && !j.Held {
 		f.pending[j.ID] = struct{}{}
 	} else {
 		delete(f.pending, j.ID)
@@ -250,10 +255,15 @@ func (f *feed) partitions() []mirror.Partition {
 	return out
 }
 
-// mirrorJob is a job as policies see it; nil for one that needs nothing and
-// holds nothing.
+// unseen reports whether policies need not know of a job: it has ended, or its
+// owner holds it back, and nothing of it is on a node.
+func unseen(j *wlm.Job) bool {
+	return (j.State.Ended() || j.State == wlm.Pending && j.Held) && j.Flags&wlm.FlagCompleting == 0
+}
+
+// mirrorJob is a job as policies see it; nil for one that they need not know of.
 func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
-	if j == nil || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 {
+	if j == nil || unseen(j) {
 		return nil
 	}
 	m := &mirror.Job{ID: j.ID, Class: f.class(j), Priority: j.Priority, Held: j.Held, Ranked: j.Ranked, Submit: j.Submit,

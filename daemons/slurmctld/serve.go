@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,14 +68,10 @@ type daemon struct {
 
 const heartbeat = 10 * time.Second
 
-// gcPercent trades memory for time: records are long-lived, so collecting less
-// often costs little memory and saves a third of the time of a submission.
-const gcPercent = 300
-
 // serve runs the controller until it is told to end; ready is called when it
 // serves.
 func serve(f *flags, path string, inBackground bool, ready func()) error {
-	debug.SetGCPercent(gcPercent)
+	defer paceCollector()()
 	cfg, warnings, err := conf.Load(path)
 	if err != nil {
 		return err

@@ -112,14 +112,15 @@ type NodeUse struct {
 	Whole bool // nobody else may use the node
 }
 
-// Job is a pending or running job. An array's pending tasks are one Job.
+// Job is a pending or running job. An array's pending tasks are one Job. Jobs that
+// are held, and have nothing on a node any more, come only once they are released.
 type Job struct {
 	ID       wlm.JobID
 	Class    *Class
 	Priority uint32
 	Running  bool
 	Ready    bool // pending, and nothing but resources and policy holds it
-	Held     bool
+	Held     bool // while it leaves its nodes
 	Ranked   bool // has a priority
 	Submit   wlm.Time
 	Eligible wlm.Time

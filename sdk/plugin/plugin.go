@@ -49,6 +49,9 @@ type Plugin struct {
 	Version string   // empty: the program's module version
 	Doc     string   // one line
 	Options []Option // see OptionsOf
+	// Background plugins do work that can wait: they get the processors that
+	// nobody else wants, and little of the others.
+	Background bool
 
 	Sched     func(Options) (sched.Scheduler, error)
 	Select    func(Options) (selector.Selector, error)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,6 +46,9 @@ func Serve(p Plugin) {
 		os.Exit(statusUsage)
 	}
 	slog.SetDefault(slog.New(s.logger))
+	if p.Background {
+		stepBack()
+	}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: handshake,
 		Plugins:         goplugin.PluginSet{pluginSetName: &grpcPlugin{server: s}},
@@ -65,6 +69,24 @@ func ignoreSignals() {
 		for range taken {
 		}
 	}()
+}
+
+// stepBack lowers the priority of the process. Linux has one for each thread,
+// which later threads inherit; a second round finds those that were born during
+// the first. It is a courtesy: when it fails the plugin serves all the same.
+func stepBack() {
+	const nice, rounds = 10, 2
+	for range rounds {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return
+		}
+		for _, t := range threads {
+			if id, err := strconv.Atoi(t.Name()); err == nil {
+				_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, nice)
+			}
+		}
+	}
 }
 
 func usage(m *pluginv1.ManifestReply) {

@@ -24,6 +24,8 @@ func main() {
 	plugin.Serve(plugin.Plugin{
 		Doc:     "keeps accounting records in a database file",
 		Options: plugin.OptionsOf(&config),
+		// Records wait in the controller's journal; submissions do not wait.
+		Background: true,
 		Store: func(o plugin.Options) (acctstore.Store, error) {
 			if err := o.Decode(&config); err != nil {
 				return nil, err
