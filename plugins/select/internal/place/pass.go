@@ -318,8 +318,13 @@ func (p *pass) choose(tr *try) bool {
 		}
 		p.pick.short = tr.short
 	}
+	if p.claims > 0 {
+		// What is claimed later is of use to short jobs only: they leave the
+		// rest to jobs that run beyond the claims.
+		p.pick.first = p.claimed
+	}
 	ok := p.pick.run(n, b, fit, p.cores)
-	p.pick.short = nil
+	p.pick.short, p.pick.first = nil, nil
 	if !ok {
 		tr.failed = true
 		tr.free = p.countFree(b, fit)
@@ -350,11 +355,15 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 	uses := p.useArena(len(shares))
 	for k, sh := range shares {
 		g := &p.t.geo[sh.node]
-		mask := p.free[g.off : g.off+g.words]
+		mask, better := p.free[g.off:g.off+g.words], []uint64(nil)
 		if p.claims > 0 && p.claimed.has(p.t.slot[sh.node]) {
 			mask = p.windowMask(sh.node, p.now, p.now+tr.shape.duration)
+			better = p.windowMask(sh.node, p.now, never)
+			for w := range better {
+				better[w] = mask[w] &^ better[w]
+			}
 		}
-		s := p.spanOf(tr, j.User, sh, mask, p.now)
+		s := p.spanOf(tr, j.User, sh, mask, better, p.now)
 		s.start = startedAlready
 		p.take(&s)
 		p.add(s)
@@ -366,11 +375,18 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 	return uses
 }
 
-// spanOf makes the span of a share that begins at start.
-func (p *pass) spanOf(tr *try, user wlm.UID, sh share, mask []uint64, start int64) span {
+// spanOf makes the span of a share that begins at start, from the cores of
+// mask and of those from better first, where any core will do.
+func (p *pass) spanOf(tr *try, user wlm.UID, sh share, mask, better []uint64, start int64) span {
 	n, g := tr.need, &p.t.geo[sh.node]
 	cores := p.wordArena(int(g.words))
-	p.t.cut(n, sh.node, sh.tasks, mask, cores)
+	if better != nil && !n.whole && n.perSocket == 0 && !p.t.params.sockets {
+		want := n.coresFor(g, sh.tasks)
+		takeCores(better, cores, 0, g.cores, want)
+		takeCores(mask, cores, 0, g.cores, want-int32(count(cores)))
+	} else {
+		p.t.cut(n, sh.node, sh.tasks, mask, cores)
+	}
 	cpus := n.cpusFor(&p.t.params, g, sh.tasks, int32(count(cores)))
 	return span{node: sh.node, start: start, end: start + tr.shape.duration, cores: cores,
 		mem: n.memory(&p.t.params, g, cpus), whole: n.whole, exclusive: n.exclusive, user: user, part: n.part, cpus: int32(cpus)}

@@ -32,6 +32,8 @@ type picker struct {
 	sum   int     // tasks that out holds
 	pre   int     // nodes of out that were taken before any run was looked at
 	short bitmap  // slots in runs that were not enough; nil: not kept
+	first bitmap  // slots to take before any others; nil: none
+	some  bitmap  // those of first, when they alone are not enough
 
 	fresh        bitmap // scratch, as what follows
 	runs, runsTo []run
@@ -48,6 +50,9 @@ func (n *need) simple() bool {
 // whose node does not fit are cleared from nodes.
 func (k *picker) run(n *need, nodes bitmap, fitOf func(int32) int, cores []int32) bool {
 	k.n, k.nodes, k.fitOf, k.cores = n, nodes, fitOf, cores
+	if k.first != nil && k.runFirst(nodes) {
+		return true
+	}
 	if n.prefer != nil {
 		k.nodes = intersect(nodes, n.prefer)
 		if k.anyChoice() {
@@ -55,6 +60,28 @@ func (k *picker) run(n *need, nodes bitmap, fitOf func(int32) int, cores []int32
 		}
 		k.nodes = nodes
 	}
+	return k.anyChoice()
+}
+
+// runFirst looks among the slots of k.first only, and then takes all of those
+// and the rest from the others.
+func (k *picker) runFirst(nodes bitmap) bool {
+	some := intersect(nodes, k.first)
+	if some.next(0) < 0 || k.n.prefer != nil {
+		return false
+	}
+	short := k.short
+	k.short = nil // what is found out about some nodes does not hold for all
+	defer func() { k.nodes, k.some, k.short = nodes, nil, short }()
+	k.nodes = some
+	if k.anyChoice() {
+		return true
+	}
+	if !k.n.simple() || k.n.class.Contiguous || k.n.lln {
+		return false
+	}
+	k.some, k.nodes = some, slices.Clone(nodes)
+	k.nodes.andNot(some)
 	return k.anyChoice()
 }
 
@@ -99,11 +126,18 @@ type limits struct{ min, target, max int }
 func (k *picker) attempt(least, target, most int) bool {
 	l := limits{least, target, most}
 	k.out, k.sum, k.pre = k.out[:0], 0, 0
-	if len(k.n.required) == 0 && k.nodes.count() < least {
+	if len(k.n.required) == 0 && k.some == nil && k.nodes.count() < least {
 		return false
 	}
 	if !k.takeRequired(l) {
 		return false
+	}
+	if k.some != nil {
+		for s := k.some.next(0); s >= 0 && len(k.out) < l.max && !k.enough(l); s = k.some.next(s + 1) {
+			if f := k.fitOf(k.t.order[s]); f > 0 {
+				k.add(k.t.order[s], f)
+			}
+		}
 	}
 	k.pre = len(k.out)
 	switch {

@@ -340,7 +340,12 @@ func (p *pass) plan(tr *try, from int64) (start int64, ok bool) {
 		if count < least || sum < n.tasks || !room.enough(n) {
 			continue
 		}
-		if p.pick.run(n, slices.Clone(active), func(i int32) int { return int(p.fits[i]) }, p.cores) {
+		if at > p.now {
+			p.pick.first = p.busy(tr, active)
+		}
+		ok := p.pick.run(n, slices.Clone(active), func(i int32) int { return int(p.fits[i]) }, p.cores)
+		p.pick.first = nil
+		if ok {
 			return at, true
 		}
 		if p.ctx.Err() != nil {
@@ -348,6 +353,16 @@ func (p *pass) plan(tr *try, from int64) (start int64, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// busy returns those of some slots whose nodes have too little free now. A
+// claim takes them first, and leaves what is free now to jobs that start now.
+func (p *pass) busy(tr *try, slots bitmap) bitmap {
+	b := slices.Clone(slots)
+	if l := coreLevel(max(tr.need.leastCores, 1)); l >= 0 {
+		b.andNot(p.levels[l])
+	}
+	return b
 }
 
 // histogram counts nodes by how many of a job's tasks they hold.
@@ -421,7 +436,12 @@ func (p *pass) claim(tr *try, user wlm.UID, start int64) []wlm.NodeIndex {
 	var nodes []wlm.NodeIndex
 	for _, sh := range p.pick.shares(tr.need) {
 		mask := p.windowMask(sh.node, start, start+tr.shape.duration)
-		p.add(p.spanOf(tr, user, sh, mask, start))
+		g := &p.t.geo[sh.node]
+		better := slices.Clone(mask)
+		for w := range better {
+			better[w] &^= p.free[int(g.off)+w]
+		}
+		p.add(p.spanOf(tr, user, sh, mask, better, start))
 		slot := p.t.slot[sh.node]
 		if p.claimed.has(slot) {
 			p.multi.set(slot)
