@@ -25,9 +25,6 @@ func (l *loader) partitions() {
 			case name == "" || strings.ContainsAny(name, " \t*"):
 				l.fail(e.Pos, "PartitionName", fmt.Sprintf("%q cannot name a partition", name))
 				continue
-			case strings.EqualFold(name, "ALL"):
-				l.fail(e.Pos, "PartitionName", name+" is a reserved word")
-				continue
 			case dup:
 				l.fail(e.Pos, "PartitionName", name+" is defined at "+l.partAt[old].String()+" already")
 				continue

@@ -28,6 +28,10 @@ type Class struct {
 	Contiguous, Overcommit, SpreadJob, UseMinNodes      bool
 	CoreSpec                                            uint32
 	Licenses, Reservation                               string
+	Dist, GresFlags                                     string
+	CPUsPerGPU, TasksPerGPU                             uint32
+	MemPerGPU                                           wlm.MiB
+	Switches, SwitchWait                                uint32
 }
 
 // ClassOf returns the class of a request.
@@ -41,7 +45,9 @@ func ClassOf(s *wlm.Spec) Class {
 		MemAll: s.MemAll, TmpDisk: s.TmpDisk, Features: s.Features, Prefer: s.Prefer, TresPerJob: s.TresPerJob,
 		TresPerNode: s.TresPerNode, TresPerSocket: s.TresPerSocket, TresPerTask: s.TresPerTask, Share: s.Share,
 		Contiguous: s.Contiguous, Overcommit: s.Overcommit, SpreadJob: s.SpreadJob, UseMinNodes: s.UseMinNodes,
-		CoreSpec: s.CoreSpec, Licenses: s.Licenses, Reservation: s.Reservation,
+		CoreSpec: s.CoreSpec, Licenses: s.Licenses, Reservation: s.Reservation, Dist: s.Distribution,
+		GresFlags: s.Option("gres-flags"), CPUsPerGPU: s.CPUsPerGPU, TasksPerGPU: s.TasksPerGPU, MemPerGPU: s.MemPerGPU,
+		Switches: s.Switches, SwitchWait: s.SwitchWait,
 	}
 }
 

@@ -166,6 +166,9 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	n.Alloc = &wlm.Alloc{NodeList: hostlist.Compress(names), Nodes: p.Nodes}
 	n.State, n.Flags, n.Reason, n.ReasonText = wlm.Running, 0, wlm.ReasonNone, ""
 	n.Partition, n.SchedulerTag = p.Partition, p.Scheduler
+	if n.NTasks = max(n.NTasks, uint32(len(p.Nodes))); n.Spec.TasksPerNode > 1 {
+		n.NTasks = uint32(len(p.Nodes)) * n.Spec.TasksPerNode
+	}
 	n.Start, n.LastSched, n.BatchHost = now, now, p.Nodes[0].Node
 	n.End = 0
 	if n.TimeLimit != wlm.Unlimited && n.TimeLimit != 0 {

@@ -208,6 +208,12 @@ func (c *Cluster) sizes(op string, spec *wlm.Spec, p *wlm.Partition) error {
 	if spec.MaxNodes != 0 && spec.MaxNodes < spec.MinNodes {
 		return errs.Coded(op, errs.InvalidNodeCount, fmt.Sprintf("--nodes: at most %d is less than at least %d", spec.MaxNodes, spec.MinNodes))
 	}
+	if spec.ThreadsPerCore == 0 {
+		switch spec.Hint {
+		case "nomultithread", "compute_bound", "memory_bound":
+			spec.ThreadsPerCore = 1
+		}
+	}
 	if spec.MemPerCPU == 0 && spec.MemPerNode == 0 && !spec.MemAll && spec.MemPerGPU == 0 {
 		switch {
 		case p.DefMemPerCPU > 0:

@@ -231,7 +231,7 @@ func (f *feed) snapshot(now wlm.Time) [][]byte {
 func mirrorNode(n *wlm.Node) mirror.Node {
 	m := mirror.Node{Index: n.Index, Name: n.Name, CPUs: int(n.CPUs), Sockets: int(n.Sockets), CoresPerSocket: int(n.CoresPerSocket),
 		ThreadsPerCore: int(n.ThreadsPerCore), Memory: n.RealMemory - min(n.MemSpecLimit, n.RealMemory), TmpDisk: n.TmpDisk,
-		Weight: n.Weight, Features: n.ActiveFeatures, Gres: n.Gres, Usable: n.Available()}
+		Weight: n.Weight, Features: n.ActiveFeatures, Gres: n.Gres, GresConf: n.GresConf, Usable: n.Available()}
 	for i := range int(n.CoreSpecCount) * max(int(n.ThreadsPerCore), 1) {
 		m.SpecCPUs = m.SpecCPUs.Set(int(n.CPUs) - 1 - i)
 	}
@@ -244,7 +244,7 @@ func (f *feed) partitions() []mirror.Partition {
 		out[i] = mirror.Partition{Index: i, Name: p.Name, Tier: p.PriorityTier, JobFactor: p.PriorityJob,
 			Starts: p.State == wlm.PartUp || p.State == wlm.PartDrain, MinNodes: p.MinNodes, MaxNodes: p.MaxNodes,
 			MaxCPUsPerNode: p.MaxCPUsPerNode, MaxTime: p.MaxTime, LLN: p.LLN, OverSubscribe: p.OverSubscribe,
-			OverCount: p.OverSubCount, ExclusiveUser: p.ExclusiveUser}
+			OverCount: p.OverSubCount, ExclusiveUser: p.ExclusiveUser, MaxCPUsPerSock: p.MaxCPUsPerSock}
 		for _, name := range p.NodeNames {
 			if ni, ok := f.tables.NodeIndex(name); ok {
 				out[i].Nodes = append(out[i].Nodes, ni)
@@ -289,7 +289,7 @@ func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
 	for i := range j.Alloc.Nodes {
 		a := &j.Alloc.Nodes[i]
 		if ni, ok := f.tables.NodeIndex(a.Node); ok && cluster.Holds(j, i) {
-			m.Uses = append(m.Uses, mirror.NodeUse{Node: ni, CPUs: a.CPUs, Mem: a.Mem, Whole: j.Spec.Share == wlm.ShareNever})
+			m.Uses = append(m.Uses, mirror.NodeUse{Node: ni, CPUs: a.CPUs, Mem: a.Mem, Gres: a.Gres, Whole: j.Spec.Share == wlm.ShareNever})
 		}
 	}
 	return m
@@ -307,7 +307,9 @@ func (f *feed) class(j *wlm.Job) *mirror.Class {
 		MemPerNode: key.MemPerNode, MemPerCPU: key.MemPerCPU, MemAll: key.MemAll, TmpDisk: key.TmpDisk, Features: key.Features,
 		Prefer: key.Prefer, TresPerJob: key.TresPerJob, TresPerNode: key.TresPerNode, TresPerSocket: key.TresPerSocket,
 		TresPerTask: key.TresPerTask, Share: key.Share, Contiguous: key.Contiguous, Overcommit: key.Overcommit,
-		Spread: key.SpreadJob, UseMinNodes: key.UseMinNodes, CoreSpec: key.CoreSpec, Licenses: key.Licenses, Reservation: key.Reservation}
+		Spread: key.SpreadJob, UseMinNodes: key.UseMinNodes, CoreSpec: key.CoreSpec, Licenses: key.Licenses, Reservation: key.Reservation,
+		Dist: key.Dist, GresFlags: key.GresFlags, CPUsPerGPU: key.CPUsPerGPU, TasksPerGPU: key.TasksPerGPU, MemPerGPU: key.MemPerGPU,
+		Switches: key.Switches, SwitchWait: key.SwitchWait}
 	for _, name := range strings.Split(key.Partitions, ",") {
 		for i, p := range f.tables.Partitions {
 			if p.Name == name {

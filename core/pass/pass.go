@@ -402,7 +402,7 @@ func (r *Runner) placement(p *selector.Placement) (cluster.Placement, bool) {
 		if int(u.Node) >= len(t.Nodes) {
 			return cluster.Placement{}, false
 		}
-		out.Nodes = append(out.Nodes, wlm.NodeAlloc{Node: t.Nodes[u.Node].Name, CPUs: u.CPUs, Mem: u.Mem})
+		out.Nodes = append(out.Nodes, wlm.NodeAlloc{Node: t.Nodes[u.Node].Name, CPUs: u.CPUs, Mem: u.Mem, Gres: u.Gres})
 	}
 	return out, true
 }

@@ -44,7 +44,7 @@ func nodeToWire(n *Node) *mirrorv1.Node {
 		Index: uint32(n.Index), Name: text(string(n.Name)), Cpus: uint32(n.CPUs), Sockets: uint32(n.Sockets),
 		CoresPerSocket: uint32(n.CoresPerSocket), ThreadsPerCore: uint32(n.ThreadsPerCore),
 		Memory: uint64(n.Memory), TmpDisk: uint64(n.TmpDisk), Weight: n.Weight, Features: texts(n.Features),
-		Gres: text(n.Gres), Usable: n.Usable, ReservedCores: len(n.SpecCPUs) > 0, SpecCpus: n.SpecCPUs,
+		Gres: text(n.Gres), Usable: n.Usable, ReservedCores: len(n.SpecCPUs) > 0, SpecCpus: n.SpecCPUs, GresConf: text(n.GresConf),
 	}
 }
 
@@ -53,7 +53,7 @@ func nodeOfWire(m *mirrorv1.Node) Node {
 		Index: wlm.NodeIndex(m.GetIndex()), Name: wlm.NodeName(m.GetName()), CPUs: int(m.GetCpus()),
 		Sockets: int(m.GetSockets()), CoresPerSocket: int(m.GetCoresPerSocket()), ThreadsPerCore: int(m.GetThreadsPerCore()),
 		Memory: wlm.MiB(m.GetMemory()), TmpDisk: wlm.MiB(m.GetTmpDisk()), Weight: m.GetWeight(), Features: m.GetFeatures(),
-		Gres: m.GetGres(), Usable: m.GetUsable(), SpecCPUs: m.GetSpecCpus(),
+		Gres: m.GetGres(), Usable: m.GetUsable(), SpecCPUs: m.GetSpecCpus(), GresConf: m.GetGresConf(),
 	}
 }
 
@@ -62,7 +62,7 @@ func partitionToWire(p *Partition) *mirrorv1.Partition {
 		Index: uint32(p.Index), Name: text(p.Name), Nodes: NodesToWire(p.Nodes), Tier: p.Tier, JobFactor: p.JobFactor,
 		Starts: p.Starts, MaxNodes: p.MaxNodes, MinNodes: p.MinNodes, MaxCpusPerNode: p.MaxCPUsPerNode,
 		MaxTime: uint32(p.MaxTime), Lln: p.LLN, OverSubscribe: uint32(p.OverSubscribe), OverCount: p.OverCount,
-		ExclusiveUser: p.ExclusiveUser,
+		ExclusiveUser: p.ExclusiveUser, MaxCpusPerSocket: p.MaxCPUsPerSock,
 	}
 }
 
@@ -72,6 +72,7 @@ func partitionOfWire(m *mirrorv1.Partition) Partition {
 		JobFactor: m.GetJobFactor(), Starts: m.GetStarts(), MaxNodes: m.GetMaxNodes(), MinNodes: m.GetMinNodes(),
 		MaxCPUsPerNode: m.GetMaxCpusPerNode(), MaxTime: wlm.Minutes(m.GetMaxTime()), LLN: m.GetLln(),
 		OverSubscribe: wlm.OverSub(m.GetOverSubscribe()), OverCount: m.GetOverCount(), ExclusiveUser: m.GetExclusiveUser(),
+		MaxCPUsPerSock: m.GetMaxCpusPerSocket(),
 	}
 }
 
@@ -90,7 +91,9 @@ func ClassToWire(c *Class) *mirrorv1.Class {
 		Prefer: text(c.Prefer), TresPerJob: text(c.TresPerJob), TresPerNode: text(c.TresPerNode),
 		TresPerSocket: text(c.TresPerSocket), TresPerTask: text(c.TresPerTask), Share: uint32(c.Share),
 		Contiguous: c.Contiguous, Overcommit: c.Overcommit, Spread: c.Spread, UseMinNodes: c.UseMinNodes,
-		CoreSpec: c.CoreSpec, Licenses: text(c.Licenses), Reservation: text(c.Reservation),
+		CoreSpec: c.CoreSpec, Licenses: text(c.Licenses), Reservation: text(c.Reservation), Dist: text(c.Dist),
+		CpusPerGpu: c.CPUsPerGPU, MemPerGpu: uint64(c.MemPerGPU), TasksPerGpu: c.TasksPerGPU, GresFlags: text(c.GresFlags),
+		Switches: c.Switches, SwitchWait: c.SwitchWait,
 	}
 	for _, u := range c.Counters {
 		m.Counters = append(m.Counters, &mirrorv1.CounterUse{Counter: u.Counter, Amount: u.Amount})
@@ -109,7 +112,9 @@ func classOfWire(m *mirrorv1.Class) *Class {
 		Prefer: m.GetPrefer(), TresPerJob: m.GetTresPerJob(), TresPerNode: m.GetTresPerNode(),
 		TresPerSocket: m.GetTresPerSocket(), TresPerTask: m.GetTresPerTask(), Share: wlm.Exclusivity(m.GetShare()),
 		Contiguous: m.GetContiguous(), Overcommit: m.GetOvercommit(), Spread: m.GetSpread(), UseMinNodes: m.GetUseMinNodes(),
-		CoreSpec: m.GetCoreSpec(), Licenses: m.GetLicenses(), Reservation: m.GetReservation(),
+		CoreSpec: m.GetCoreSpec(), Licenses: m.GetLicenses(), Reservation: m.GetReservation(), Dist: m.GetDist(),
+		CPUsPerGPU: m.GetCpusPerGpu(), MemPerGPU: wlm.MiB(m.GetMemPerGpu()), TasksPerGPU: m.GetTasksPerGpu(),
+		GresFlags: m.GetGresFlags(), Switches: m.GetSwitches(), SwitchWait: m.GetSwitchWait(),
 	}
 	for _, u := range m.GetCounters() {
 		c.Counters = append(c.Counters, CounterUse{Counter: u.GetCounter(), Amount: u.GetAmount()})
@@ -163,7 +168,7 @@ func UsesToWire(uses []NodeUse) []*mirrorv1.NodeUse {
 	for i := range uses {
 		out[i] = &rows[i]
 		out[i].Node, out[i].Cpus = uint32(uses[i].Node), uses[i].CPUs
-		out[i].Mem, out[i].Whole = uint64(uses[i].Mem), uses[i].Whole
+		out[i].Mem, out[i].Whole, out[i].Gres = uint64(uses[i].Mem), uses[i].Whole, text(uses[i].Gres)
 	}
 	return out
 }
@@ -175,7 +180,7 @@ func UsesOfWire(rows []*mirrorv1.NodeUse) []NodeUse {
 	}
 	out := make([]NodeUse, len(rows))
 	for i, m := range rows {
-		out[i] = NodeUse{Node: wlm.NodeIndex(m.GetNode()), CPUs: m.GetCpus(), Mem: wlm.MiB(m.GetMem()), Whole: m.GetWhole()}
+		out[i] = NodeUse{Node: wlm.NodeIndex(m.GetNode()), CPUs: m.GetCpus(), Mem: wlm.MiB(m.GetMem()), Whole: m.GetWhole(), Gres: m.GetGres()}
 	}
 	return out
 }

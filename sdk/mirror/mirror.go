@@ -30,6 +30,7 @@ type Node struct {
 	Gres           string
 	Usable         bool       // jobs may start here
 	SpecCPUs       wlm.CPUSet // CPUs that jobs never get
+	GresConf       string     // what gres.conf says of the node
 }
 
 // Partition is a partition as a policy needs it.
@@ -48,6 +49,7 @@ type Partition struct {
 	OverSubscribe  wlm.OverSub
 	OverCount      uint32
 	ExclusiveUser  bool
+	MaxCPUsPerSock uint32 // 0 or wlm.Unset: no limit
 }
 
 // Class is a resource request that many jobs may share: jobs of one class with
@@ -88,6 +90,13 @@ type Class struct {
 	Licenses       string
 	Reservation    string
 	Counters       []CounterUse
+	Dist           string // --distribution
+	CPUsPerGPU     uint32
+	MemPerGPU      wlm.MiB
+	TasksPerGPU    uint32
+	GresFlags      string
+	Switches       uint32
+	SwitchWait     uint32 // seconds
 }
 
 // CounterUse is how much of a counter a job uses while it runs.
@@ -109,7 +118,8 @@ type NodeUse struct {
 	Node  wlm.NodeIndex
 	CPUs  wlm.CPUSet
 	Mem   wlm.MiB
-	Whole bool // nobody else may use the node
+	Whole bool   // nobody else may use the node
+	Gres  string // with device indexes, as wlm.FormatGresUse prints it
 }
 
 // Job is a pending or running job. An array's pending tasks are one Job. Jobs that

@@ -621,6 +621,7 @@ func NodeToWire(x *wlm.Node) *wlmv1.Node {
 	m.Features = x.Features
 	m.ActiveFeatures = x.ActiveFeatures
 	m.Gres = x.Gres
+	m.GresConf = x.GresConf
 	m.CoreSpecCount = x.CoreSpecCount
 	m.CpuSpecList = x.CPUSpecList
 	m.MemSpecLimit = uint64(x.MemSpecLimit)
@@ -668,6 +669,7 @@ func NodeOfWire(m *wlmv1.Node) *wlm.Node {
 	x.Features = m.Features
 	x.ActiveFeatures = m.ActiveFeatures
 	x.Gres = m.Gres
+	x.GresConf = m.GresConf
 	x.CoreSpecCount = m.CoreSpecCount
 	x.CPUSpecList = m.CpuSpecList
 	x.MemSpecLimit = wlm.MiB(m.MemSpecLimit)

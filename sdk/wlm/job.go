@@ -1,5 +1,7 @@
 package wlm
 
+import "strings"
+
 // JobKind says who runs a job's work.
 type JobKind uint8
 
@@ -155,6 +157,17 @@ type Spec struct {
 	Cluster    string
 	HetGroup   uint32
 	Options    []string // name=value of options that are kept with the job but that nothing acts upon yet
+}
+
+// Option is the value of an option that is kept in Options; empty when it was
+// not given.
+func (s *Spec) Option(name string) string {
+	for _, o := range s.Options {
+		if k, v, ok := strings.Cut(o, "="); ok && k == name {
+			return v
+		}
+	}
+	return ""
 }
 
 // RLimit is one resource limit by its kernel name ("NOFILE"); the maximum

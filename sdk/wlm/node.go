@@ -21,6 +21,7 @@ type Node struct {
 	Features       []string // available
 	ActiveFeatures []string
 	Gres           string
+	GresConf       string // what gres.conf says of the node, see [ParseNodeGres]
 	CoreSpecCount  uint32
 	CPUSpecList    string
 	MemSpecLimit   MiB

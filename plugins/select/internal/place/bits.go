@@ -100,6 +100,13 @@ func countRange(mask []uint64, lo, hi int32) int {
 	return n
 }
 
+// clearRange takes lo up to hi out of mask.
+func clearRange(mask []uint64, lo, hi int32) {
+	for w := lo >> 6; w <= (hi-1)>>6 && lo < hi; w++ {
+		mask[w] &^= rangeOf(w, lo, hi)
+	}
+}
+
 // rangeOf is word w of the set lo..hi-1.
 func rangeOf(w, lo, hi int32) uint64 {
 	x := ^uint64(0)

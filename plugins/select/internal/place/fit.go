@@ -1,5 +1,7 @@
 package place
 
+import "slices"
+
 // fit is how many tasks a node of geometry g takes, given its free cores
 // (counted and as a mask), free memory, and the CPUs that the partition may
 // still use there; 0 when it is not even the least that a node must be good for.
@@ -28,16 +30,17 @@ func (n *need) fit(pr *params, g *geometry, cores int32, mem int64, cpuRoom int,
 
 // partFit is fit on a node that may be shared.
 func (n *need) partFit(pr *params, g *geometry, cores int32, mem int64, cpuRoom int, mask []uint64) int {
-	if pr.memory {
-		if n.memNode > mem || n.memAll && mem < g.memory {
-			return 0
-		}
-		if n.memCPU > 0 {
-			cpuRoom = int(min(int64(cpuRoom), mem/n.memCPU))
-		}
+	if pr.memory && (n.memNode > mem || n.memAll && mem < g.memory) {
+		return 0
 	}
 	if pr.cpus {
+		if n.memCPU > 0 && pr.memory {
+			cpuRoom = int(min(int64(cpuRoom), mem/n.memCPU))
+		}
 		return min(n.tasksIn(g, cores, mask), cpuRoom/n.cpusPerTask)
+	}
+	if pr.memory && n.memCPU > 0 {
+		cpuRoom = int(min(int64(cpuRoom), mem/(n.memCPU*int64(n.threadsOf(g)))*int64(g.threads)))
 	}
 	if room := int32(min(int64(cpuRoom)/int64(g.threads), int64(g.cores))); room < cores {
 		cores = room
@@ -85,7 +88,7 @@ func (n *need) tasksIn(g *geometry, cores int32, mask []uint64) int {
 
 func (n *need) tasksOn(g *geometry, cores int32) int {
 	if n.overcommit {
-		if cores > 0 {
+		if int(cores*n.threadsOf(g)) >= n.cpusPerTask {
 			return unbounded
 		}
 		return 0
@@ -107,7 +110,7 @@ func (n *need) coresFor(g *geometry, tasks int) int32 {
 	var cores int
 	switch {
 	case n.overcommit:
-		cores = 1
+		cores = ceil(n.cpusPerTask, use)
 	case n.perCore == 1:
 		cores = tasks * ceil(n.cpusPerTask, use)
 	default:
@@ -128,6 +131,9 @@ func (n *need) cpusFor(pr *params, g *geometry, tasks int, cores int32) int {
 	if n.overcommit {
 		tasks = 1
 	}
+	if n.threads > 0 {
+		return all
+	}
 	return min(max(tasks*n.cpusPerTask, n.minCPUs, int(cores)), all)
 }
 
@@ -140,8 +146,8 @@ func (n *need) memory(pr *params, g *geometry, cpus int) int64 {
 		return g.memory
 	case n.memCPU > 0 && n.whole:
 		return min(n.memCPU*int64(cpus), g.memory)
-	case n.memCPU > 0:
-		return n.memCPU * int64(cpus)
+	case n.memCPU > 0: // threads that tasks do not use count for nothing
+		return n.memCPU * int64(ceil(cpus*int(n.threadsOf(g)), int(g.threads)))
 	}
 	return n.memNode
 }
@@ -166,30 +172,58 @@ func (t *table) cut(n *need, i int32, tasks int, mask, dst []uint64) {
 			}
 		}
 	case n.perSocket > 0:
-		for s := int32(0); s < g.sockets && tasks > 0; s++ {
-			lo, hi := s*g.perSocket, (s+1)*g.perSocket
-			here := min(tasks, n.perSocket, n.tasksOn(g, int32(countRange(mask, lo, hi))))
-			if here > 0 {
-				takeCores(mask, dst, lo, hi, n.coresFor(g, here))
-				tasks -= here
-			}
-		}
-		if more := want - int32(count(dst)); more > 0 {
-			takeCores(mask, dst, 0, g.cores, more)
-		}
-	case t.params.block || g.sockets == 1 || g.perSocket == 1 || want == 1:
-		takeCores(mask, dst, 0, g.cores, want)
+		t.cutSockets(n, g, mask, dst, tasks, want)
 	default:
-		for want > 0 {
-			before := want
-			for s := int32(0); s < g.sockets && want > 0; s++ {
-				want -= takeCores(mask, dst, s*g.perSocket, (s+1)*g.perSocket, 1)
+		t.deal(n, g, mask, dst, want)
+	}
+}
+
+// cutSockets takes cores of as many sockets as --ntasks-per-socket needs, the
+// last of those that have any.
+func (t *table) cutSockets(n *need, g *geometry, mask, dst []uint64, tasks int, want int32) {
+	some := slices.Clone(mask)
+	left := tasks
+	for s := g.sockets - 1; s >= 0; s-- {
+		lo, hi := s*g.perSocket, (s+1)*g.perSocket
+		if left <= 0 {
+			clearRange(some, lo, hi)
+			continue
+		}
+		left -= min(n.perSocket, n.tasksOn(g, int32(countRange(mask, lo, hi))))
+	}
+	want -= t.deal(n, g, some, dst, want)
+	if want > 0 {
+		takeCores(mask, dst, 0, g.cores, want)
+	}
+}
+
+// deal takes want cores of mask: one socket after the other, or one of each in
+// turn, such that the CPUs of a task share a socket where they fit into one. It
+// returns how many it took.
+func (t *table) deal(n *need, g *geometry, mask, dst []uint64, want int32) (taken int32) {
+	if n.block || g.sockets == 1 || g.perSocket == 1 || want == 1 {
+		return takeCores(mask, dst, 0, g.cores, want)
+	}
+	use := n.threadsOf(g)
+	if c := int32(n.cpusPerTask); c > 1 {
+		for s := int32(0); s < g.sockets && taken < want; s++ {
+			lo, hi := s*g.perSocket, (s+1)*g.perSocket
+			here := int32(countRange(mask, lo, hi)) * use / c
+			if n.perSocket > 0 {
+				here = min(here, int32(n.perSocket))
 			}
-			if want == before {
-				return
+			if here > 0 {
+				taken += takeCores(mask, dst, lo, hi, min(want-taken, (here*c+use-1)/use))
 			}
 		}
 	}
+	for before := int32(-1); taken < want && taken != before; {
+		before = taken
+		for s := int32(0); s < g.sockets && taken < want; s++ {
+			taken += takeCores(mask, dst, s*g.perSocket, (s+1)*g.perSocket, 1)
+		}
+	}
+	return taken
 }
 
 // takeCores adds up to want cores from lo up to hi that are in mask and not in

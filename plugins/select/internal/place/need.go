@@ -33,6 +33,7 @@ type need struct {
 	sizes            []int
 	tasks            int // in all; 0: perNode on each
 	perNode          int
+	perNodeOf        int // tasks asked for beside perNode; 0: none
 	taskCap          int // most tasks on a node
 	taskMin          int // fewest tasks that a node must be good for
 	bestFit          int // most tasks that an empty node holds
@@ -46,6 +47,7 @@ type need struct {
 	memNode     int64
 	memCPU      int64
 	memAll      bool
+	block       bool // fill socket after socket, whatever a task needs
 	whole       bool
 	exclusive   bool // no other user on its nodes
 	overcommit  bool
@@ -115,15 +117,34 @@ func (n *need) takeTasks(c *mirror.Class, pr params) {
 		n.threads = int32(c.ThreadsPerCore)
 	}
 	n.minCPUs = int(c.MinCPUsPerNode)
+	n.block = blockOf(c.Dist, pr.block)
 	n.memNode, n.memCPU, n.memAll = int64(c.MemPerNode), int64(c.MemPerCPU), c.MemAll
 	n.overcommit = c.Overcommit
 	n.tasks, n.perNode, n.taskCap = int(c.NTasks), 1, unbounded
 	if c.TasksPerNode > 0 {
 		n.perNode, n.taskCap = int(c.TasksPerNode), int(c.TasksPerNode)
 	}
+	if n.perNode > 1 && n.tasks > 0 && c.TasksPerNode > 0 { // every node is given its full number
+		n.perNodeOf, n.tasks = n.tasks, 0
+	}
 	if n.tasks == 0 {
 		n.taskCap = n.perNode
 	}
+}
+
+// blockOf reports whether --distribution fills one socket after the other; the
+// default is to deal tasks out over the sockets.
+func blockOf(dist string, byDefault bool) bool {
+	dist, _, _ = strings.Cut(dist, ",")
+	nodes, rest, _ := strings.Cut(dist, ":")
+	sockets, _, _ := strings.Cut(rest, ":")
+	switch {
+	case strings.HasPrefix(nodes, "plane"):
+		return true
+	case sockets == "" || sockets == "*":
+		return byDefault
+	}
+	return sockets == "block"
 }
 
 // takeNodes reads how many nodes, within the partition's limits.
@@ -131,6 +152,12 @@ func (n *need) takeNodes(c *mirror.Class, p *mirror.Partition) {
 	n.min, n.max = max(int(c.MinNodes), 1), unbounded
 	if c.MaxNodes > 0 {
 		n.max = max(int(c.MaxNodes), n.min)
+	}
+	if n.perNodeOf > 0 {
+		n.min = max(n.min, ceil(n.perNodeOf, n.perNode))
+		if c.MaxNodes == 0 {
+			n.max = n.min
+		}
 	}
 	n.target = n.min
 	if c.MaxNodes > 0 && !c.UseMinNodes || c.Spread {
@@ -289,6 +316,9 @@ func (n *need) takeLists(t *table) {
 			return
 		}
 		n.required = append(n.required, node)
+	}
+	if n.tasks > 0 && len(n.required) > n.tasks && n.class.MaxNodes == 0 {
+		n.required = n.required[:n.tasks] // a node without a task is no part of the job
 	}
 	if len(n.required) > n.max {
 		n.refuse(wlm.FailBadConstraints, "asks for at most %s and names %d", nodeCount(n.max), len(n.required))

@@ -15,6 +15,10 @@ type share struct {
 // run is a stretch of neighbouring slots, from lo up to hi.
 type run struct{ lo, hi int32 }
 
+// exactNodes is up to how many candidates the best fit is looked for among all
+// runs, as Slurm does; among more, the first few that are enough are compared.
+const exactNodes = 512
+
 // enoughRuns is how many runs that would do are compared for the best fit.
 const enoughRuns = 8
 
@@ -147,7 +151,11 @@ func (k *picker) attempt(least, target, most int) bool {
 		return k.contiguous(l)
 	case k.n.lln:
 		return k.leastLoaded(l)
-	case target == 1 && len(k.out) == 0 && k.single():
+	}
+	if k.nodes.count() <= exactNodes {
+		return k.bestRuns(l) || k.acceptable(l) || k.widest(l)
+	}
+	if target == 1 && len(k.out) == 0 && k.single() {
 		return true
 	}
 	for g := 0; g+1 < len(k.t.groups); g++ {
@@ -222,6 +230,107 @@ func (k *picker) enough(l limits) bool { return len(k.out) >= l.target && k.sum 
 
 // acceptable reports whether k.out will do when there is nothing more.
 func (k *picker) acceptable(l limits) bool { return len(k.out) >= l.min && k.sum >= k.n.tasks }
+
+// stretch is a run of neighbours that fit, from places lo up to hi of k.all.
+type stretch struct{ lo, hi, sum int }
+
+// bestRuns adds nodes from the run that is enough with fewest tasks to spare,
+// or else from that which holds most, until k.out is enough: runs of lower
+// weight first, runs with required nodes before all others. Within a run, one
+// node that is enough and has least to spare is taken alone; else nodes are
+// taken in order, from the first required one on.
+func (k *picker) bestRuns(l limits) bool {
+	for g := 0; g+1 < len(k.t.groups); g++ {
+		runs := k.stretches(k.t.groups[g], k.t.groups[g+1])
+		for len(runs) > 0 {
+			best := k.bestOf(runs, l)
+			r := runs[best]
+			runs = slices.Delete(runs, best, best+1)
+			if k.takeRun(r, l) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// stretches lists the runs among the slots from lo up to hi.
+func (k *picker) stretches(lo, hi int32) (runs []stretch) {
+	k.all = k.all[:0]
+	last := int32(-2)
+	for s := k.nodes.next(lo); s >= 0 && s < hi; s = k.nodes.next(s + 1) {
+		f := k.fitAt(s)
+		if f == 0 {
+			continue
+		}
+		if s != last+1 || k.t.breaks.has(s) {
+			runs = append(runs, stretch{lo: len(k.all)})
+		}
+		last = s
+		r := &runs[len(runs)-1]
+		k.all = append(k.all, share{node: k.t.order[s], fit: f})
+		r.hi, r.sum = len(k.all), r.sum+min(f, max(k.n.tasks, 1))
+	}
+	return runs
+}
+
+// bestOf is the place of the run to take next.
+func (k *picker) bestOf(runs []stretch, l limits) int {
+	nodes, tasks := max(l.min-len(k.out), 0), k.n.tasks-k.sum
+	best, enough, required := 0, false, false
+	for i, r := range runs {
+		req := len(k.n.required) > 0 && slices.ContainsFunc(k.all[r.lo:r.hi], func(s share) bool { return k.isPre(s.node) })
+		ok := r.sum >= tasks && r.hi-r.lo >= nodes
+		b := runs[best]
+		if i == 0 || req && !required || req == required && (ok && (!enough || r.sum < b.sum) || !ok && !enough && r.sum > b.sum) {
+			best, enough, required = i, ok, req
+		}
+	}
+	return best
+}
+
+// takeRun adds nodes of a run until k.out is enough.
+func (k *picker) takeRun(r stretch, l limits) bool {
+	in := k.all[r.lo:r.hi]
+	from := 0
+	if len(k.n.required) > 0 {
+		from = max(slices.IndexFunc(in, func(s share) bool { return k.isPre(s.node) }), 0)
+	} else if l.target-len(k.out) <= 1 {
+		if i := tightest(in, k.n.tasks-k.sum); i >= 0 {
+			k.add(in[i].node, in[i].fit)
+			return k.enough(l)
+		}
+	}
+	take := func(s share) bool {
+		if len(k.out) < l.max && !k.isPre(s.node) {
+			k.add(s.node, s.fit)
+		}
+		return k.enough(l)
+	}
+	for _, s := range in[from:] {
+		if take(s) {
+			return true
+		}
+	}
+	for i := from - 1; i >= 0; i-- {
+		if take(in[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// tightest is the place of the node that holds tasks with least to spare; -1
+// when none holds them.
+func tightest(in []share, tasks int) int {
+	best := -1
+	for i, s := range in {
+		if s.fit >= tasks && (best < 0 || s.fit < in[best].fit) {
+			best = i
+		}
+	}
+	return best
+}
 
 // single takes the first node when it is good for the whole job.
 func (k *picker) single() bool {
@@ -446,9 +555,8 @@ func window(in, required []share, tasks int, l limits) []share {
 	return best
 }
 
-// shares orders k.out by node and gives each its tasks: blocks that fill one
-// node after the other while every later node keeps its least, or evenly with
-// --spread-job.
+// shares orders k.out by node and gives each its tasks: in turns, each node up
+// to its cap.
 func (k *picker) shares(n *need) []share {
 	slices.SortFunc(k.out, func(a, b share) int { return cmp.Compare(a.node, b.node) })
 	if n.tasks == 0 {
@@ -457,30 +565,32 @@ func (k *picker) shares(n *need) []share {
 		}
 		return k.out
 	}
-	left := n.tasks
+	caps, left := k.caps(n), n.tasks
 	for i := range k.out {
-		k.out[i].tasks = 1
-		left--
+		k.out[i].tasks = 0
 	}
-	if n.class.Spread {
-		for left > 0 {
-			before := left
-			for i := range k.out {
-				if left > 0 && k.out[i].tasks < k.out[i].fit {
-					k.out[i].tasks++
-					left--
-				}
-			}
-			if left == before {
-				break
+	for before := -1; left > 0 && left != before; {
+		before = left
+		for i := range k.out {
+			if left > 0 && k.out[i].tasks < caps[i] {
+				k.out[i].tasks++
+				left--
 			}
 		}
-		return k.out
-	}
-	for i := range k.out {
-		more := min(left, k.out[i].fit-1)
-		k.out[i].tasks += more
-		left -= more
 	}
 	return k.out
+}
+
+// caps is the most tasks that each node of k.out is given, as Slurm counts: the
+// nodes asked for at least are filled one after the other while each of those
+// behind keeps one task, so are further nodes while tasks are left; nodes
+// beyond those get one.
+func (k *picker) caps(n *need) []int {
+	caps, left := make([]int, len(k.out)), n.tasks
+	for i := range k.out {
+		behind := max(min(n.min, len(k.out))-1-i, 0)
+		caps[i] = max(min(k.out[i].fit, left-behind), 1)
+		left -= caps[i]
+	}
+	return caps
 }

@@ -214,6 +214,7 @@ type Node struct {
 	Usable         bool                   `protobuf:"varint,12,opt,name=usable,proto3" json:"usable,omitempty"` // jobs may start here
 	ReservedCores  bool                   `protobuf:"varint,13,opt,name=reserved_cores,json=reservedCores,proto3" json:"reserved_cores,omitempty"`
 	SpecCpus       []uint64               `protobuf:"fixed64,14,rep,packed,name=spec_cpus,json=specCpus,proto3" json:"spec_cpus,omitempty"` // CPUs that jobs never get
+	GresConf       string                 `protobuf:"bytes,15,opt,name=gres_conf,json=gresConf,proto3" json:"gres_conf,omitempty"`          // what gres.conf says of the node
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -346,24 +347,32 @@ func (x *Node) GetSpecCpus() []uint64 {
 	return nil
 }
 
+func (x *Node) GetGresConf() string {
+	if x != nil {
+		return x.GresConf
+	}
+	return ""
+}
+
 type Partition struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Index          uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Nodes          []uint32               `protobuf:"varint,3,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // node indexes
-	Tier           uint32                 `protobuf:"varint,4,opt,name=tier,proto3" json:"tier,omitempty"`
-	JobFactor      uint32                 `protobuf:"varint,5,opt,name=job_factor,json=jobFactor,proto3" json:"job_factor,omitempty"`
-	Starts         bool                   `protobuf:"varint,6,opt,name=starts,proto3" json:"starts,omitempty"`                     // its state lets jobs start
-	MaxNodes       uint32                 `protobuf:"varint,7,opt,name=max_nodes,json=maxNodes,proto3" json:"max_nodes,omitempty"` // 0xfffffffe: none
-	MinNodes       uint32                 `protobuf:"varint,8,opt,name=min_nodes,json=minNodes,proto3" json:"min_nodes,omitempty"`
-	MaxCpusPerNode uint32                 `protobuf:"varint,9,opt,name=max_cpus_per_node,json=maxCpusPerNode,proto3" json:"max_cpus_per_node,omitempty"` // 0xfffffffe: none
-	MaxTime        uint32                 `protobuf:"varint,10,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`                         // minutes; 0xffffffff: none
-	Lln            bool                   `protobuf:"varint,11,opt,name=lln,proto3" json:"lln,omitempty"`
-	OverSubscribe  uint32                 `protobuf:"varint,12,opt,name=over_subscribe,json=overSubscribe,proto3" json:"over_subscribe,omitempty"` // wlm.OverSub
-	OverCount      uint32                 `protobuf:"varint,13,opt,name=over_count,json=overCount,proto3" json:"over_count,omitempty"`
-	ExclusiveUser  bool                   `protobuf:"varint,14,opt,name=exclusive_user,json=exclusiveUser,proto3" json:"exclusive_user,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Index            uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Name             string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Nodes            []uint32               `protobuf:"varint,3,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // node indexes
+	Tier             uint32                 `protobuf:"varint,4,opt,name=tier,proto3" json:"tier,omitempty"`
+	JobFactor        uint32                 `protobuf:"varint,5,opt,name=job_factor,json=jobFactor,proto3" json:"job_factor,omitempty"`
+	Starts           bool                   `protobuf:"varint,6,opt,name=starts,proto3" json:"starts,omitempty"`                     // its state lets jobs start
+	MaxNodes         uint32                 `protobuf:"varint,7,opt,name=max_nodes,json=maxNodes,proto3" json:"max_nodes,omitempty"` // 0xfffffffe: none
+	MinNodes         uint32                 `protobuf:"varint,8,opt,name=min_nodes,json=minNodes,proto3" json:"min_nodes,omitempty"`
+	MaxCpusPerNode   uint32                 `protobuf:"varint,9,opt,name=max_cpus_per_node,json=maxCpusPerNode,proto3" json:"max_cpus_per_node,omitempty"` // 0xfffffffe: none
+	MaxTime          uint32                 `protobuf:"varint,10,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`                         // minutes; 0xffffffff: none
+	Lln              bool                   `protobuf:"varint,11,opt,name=lln,proto3" json:"lln,omitempty"`
+	OverSubscribe    uint32                 `protobuf:"varint,12,opt,name=over_subscribe,json=overSubscribe,proto3" json:"over_subscribe,omitempty"` // wlm.OverSub
+	OverCount        uint32                 `protobuf:"varint,13,opt,name=over_count,json=overCount,proto3" json:"over_count,omitempty"`
+	ExclusiveUser    bool                   `protobuf:"varint,14,opt,name=exclusive_user,json=exclusiveUser,proto3" json:"exclusive_user,omitempty"`
+	MaxCpusPerSocket uint32                 `protobuf:"varint,15,opt,name=max_cpus_per_socket,json=maxCpusPerSocket,proto3" json:"max_cpus_per_socket,omitempty"` // 0 or 0xfffffffe: none
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Partition) Reset() {
@@ -494,6 +503,13 @@ func (x *Partition) GetExclusiveUser() bool {
 	return false
 }
 
+func (x *Partition) GetMaxCpusPerSocket() uint32 {
+	if x != nil {
+		return x.MaxCpusPerSocket
+	}
+	return 0
+}
+
 // Class is a resource request that many jobs may share.
 type Class struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -532,6 +548,13 @@ type Class struct {
 	Licenses       string                 `protobuf:"bytes,33,opt,name=licenses,proto3" json:"licenses,omitempty"`
 	Reservation    string                 `protobuf:"bytes,34,opt,name=reservation,proto3" json:"reservation,omitempty"`
 	Counters       []*CounterUse          `protobuf:"bytes,35,rep,name=counters,proto3" json:"counters,omitempty"`
+	Dist           string                 `protobuf:"bytes,36,opt,name=dist,proto3" json:"dist,omitempty"` // --distribution
+	CpusPerGpu     uint32                 `protobuf:"varint,37,opt,name=cpus_per_gpu,json=cpusPerGpu,proto3" json:"cpus_per_gpu,omitempty"`
+	MemPerGpu      uint64                 `protobuf:"varint,38,opt,name=mem_per_gpu,json=memPerGpu,proto3" json:"mem_per_gpu,omitempty"`
+	TasksPerGpu    uint32                 `protobuf:"varint,39,opt,name=tasks_per_gpu,json=tasksPerGpu,proto3" json:"tasks_per_gpu,omitempty"`
+	GresFlags      string                 `protobuf:"bytes,40,opt,name=gres_flags,json=gresFlags,proto3" json:"gres_flags,omitempty"`
+	Switches       uint32                 `protobuf:"varint,41,opt,name=switches,proto3" json:"switches,omitempty"`
+	SwitchWait     uint32                 `protobuf:"varint,42,opt,name=switch_wait,json=switchWait,proto3" json:"switch_wait,omitempty"` // seconds
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -809,6 +832,55 @@ func (x *Class) GetCounters() []*CounterUse {
 		return x.Counters
 	}
 	return nil
+}
+
+func (x *Class) GetDist() string {
+	if x != nil {
+		return x.Dist
+	}
+	return ""
+}
+
+func (x *Class) GetCpusPerGpu() uint32 {
+	if x != nil {
+		return x.CpusPerGpu
+	}
+	return 0
+}
+
+func (x *Class) GetMemPerGpu() uint64 {
+	if x != nil {
+		return x.MemPerGpu
+	}
+	return 0
+}
+
+func (x *Class) GetTasksPerGpu() uint32 {
+	if x != nil {
+		return x.TasksPerGpu
+	}
+	return 0
+}
+
+func (x *Class) GetGresFlags() string {
+	if x != nil {
+		return x.GresFlags
+	}
+	return ""
+}
+
+func (x *Class) GetSwitches() uint32 {
+	if x != nil {
+		return x.Switches
+	}
+	return 0
+}
+
+func (x *Class) GetSwitchWait() uint32 {
+	if x != nil {
+		return x.SwitchWait
+	}
+	return 0
 }
 
 type CounterUse struct {
@@ -1142,6 +1214,7 @@ type NodeUse struct {
 	Cpus          []uint64               `protobuf:"fixed64,2,rep,packed,name=cpus,proto3" json:"cpus,omitempty"`
 	Mem           uint64                 `protobuf:"varint,3,opt,name=mem,proto3" json:"mem,omitempty"`
 	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"` // nobody else may use the node
+	Gres          string                 `protobuf:"bytes,5,opt,name=gres,proto3" json:"gres,omitempty"`    // with device indexes: "gpu:a100:2(IDX:0-1),bw:60"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1204,6 +1277,13 @@ func (x *NodeUse) GetWhole() bool {
 	return false
 }
 
+func (x *NodeUse) GetGres() string {
+	if x != nil {
+		return x.Gres
+	}
+	return ""
+}
+
 var File_sdk_proto_mirror_v1_mirror_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
@@ -1233,7 +1313,7 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
-	"\x05_base\"\x89\x03\n" +
+	"\x05_base\"\xa6\x03\n" +
 	"\x04Node\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1249,7 +1329,8 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x04gres\x18\v \x01(\tR\x04gres\x12\x16\n" +
 	"\x06usable\x18\f \x01(\bR\x06usable\x12%\n" +
 	"\x0ereserved_cores\x18\r \x01(\bR\rreservedCores\x12\x1b\n" +
-	"\tspec_cpus\x18\x0e \x03(\x06R\bspecCpus\"\x95\x03\n" +
+	"\tspec_cpus\x18\x0e \x03(\x06R\bspecCpus\x12\x1b\n" +
+	"\tgres_conf\x18\x0f \x01(\tR\bgresConf\"\xc4\x03\n" +
 	"\tPartition\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1267,7 +1348,9 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x0eover_subscribe\x18\f \x01(\rR\roverSubscribe\x12\x1d\n" +
 	"\n" +
 	"over_count\x18\r \x01(\rR\toverCount\x12%\n" +
-	"\x0eexclusive_user\x18\x0e \x01(\bR\rexclusiveUser\"\x88\t\n" +
+	"\x0eexclusive_user\x18\x0e \x01(\bR\rexclusiveUser\x12-\n" +
+	"\x13max_cpus_per_socket\x18\x0f \x01(\rR\x10maxCpusPerSocket\"\xde\n" +
+	"\n" +
 	"\x05Class\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1e\n" +
 	"\n" +
@@ -1313,7 +1396,17 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\tcore_spec\x18  \x01(\rR\bcoreSpec\x12\x1a\n" +
 	"\blicenses\x18! \x01(\tR\blicenses\x12 \n" +
 	"\vreservation\x18\" \x01(\tR\vreservation\x128\n" +
-	"\bcounters\x18# \x03(\v2\x1c.sluice.mirror.v1.CounterUseR\bcounters\">\n" +
+	"\bcounters\x18# \x03(\v2\x1c.sluice.mirror.v1.CounterUseR\bcounters\x12\x12\n" +
+	"\x04dist\x18$ \x01(\tR\x04dist\x12 \n" +
+	"\fcpus_per_gpu\x18% \x01(\rR\n" +
+	"cpusPerGpu\x12\x1e\n" +
+	"\vmem_per_gpu\x18& \x01(\x04R\tmemPerGpu\x12\"\n" +
+	"\rtasks_per_gpu\x18' \x01(\rR\vtasksPerGpu\x12\x1d\n" +
+	"\n" +
+	"gres_flags\x18( \x01(\tR\tgresFlags\x12\x1a\n" +
+	"\bswitches\x18) \x01(\rR\bswitches\x12\x1f\n" +
+	"\vswitch_wait\x18* \x01(\rR\n" +
+	"switchWait\">\n" +
 	"\n" +
 	"CounterUse\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\rR\acounter\x12\x16\n" +
@@ -1345,12 +1438,13 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x03qos\x18\x12 \x01(\tR\x03qos\x12\x12\n" +
 	"\x04held\x18\x13 \x01(\bR\x04held\x12\x16\n" +
 	"\x06ranked\x18\x14 \x01(\bR\x06ranked\x12\x19\n" +
-	"\btime_min\x18\x15 \x01(\rR\atimeMin\"Y\n" +
+	"\btime_min\x18\x15 \x01(\rR\atimeMin\"m\n" +
 	"\aNodeUse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\rR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +
 	"\x03mem\x18\x03 \x01(\x04R\x03mem\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05wholeB;Z9github.com/sluice-hpc/sluice/sdk/proto/mirror/v1;mirrorv1b\x06proto3"
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x12\n" +
+	"\x04gres\x18\x05 \x01(\tR\x04gresB;Z9github.com/sluice-hpc/sluice/sdk/proto/mirror/v1;mirrorv1b\x06proto3"
 
 var (
 	file_sdk_proto_mirror_v1_mirror_proto_rawDescOnce sync.Once

@@ -1966,6 +1966,7 @@ type Node struct {
 	Registered     bool                   `protobuf:"varint,36,opt,name=registered,proto3" json:"registered,omitempty"`          // since the controller started
 	RegCpus        uint32                 `protobuf:"varint,37,opt,name=reg_cpus,json=regCpus,proto3" json:"reg_cpus,omitempty"` // as the node itself found
 	RegMemory      uint64                 `protobuf:"varint,38,opt,name=reg_memory,json=regMemory,proto3" json:"reg_memory,omitempty"`
+	GresConf       string                 `protobuf:"bytes,39,opt,name=gres_conf,json=gresConf,proto3" json:"gres_conf,omitempty"` // what gres.conf says of the node
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2264,6 +2265,13 @@ func (x *Node) GetRegMemory() uint64 {
 		return x.RegMemory
 	}
 	return 0
+}
+
+func (x *Node) GetGresConf() string {
+	if x != nil {
+		return x.GresConf
+	}
+	return ""
 }
 
 // Partition is a partition's record. Immutable once published.
@@ -2969,7 +2977,7 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\astd_err\x18\x1f \x01(\tR\x06stdErr\x12\x1d\n" +
 	"\n" +
 	"job_submit\x18  \x01(\x03R\tjobSubmit\x12\x1a\n" +
-	"\brestarts\x18! \x01(\rR\brestarts\"\xad\b\n" +
+	"\brestarts\x18! \x01(\rR\brestarts\"\xca\b\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x1a\n" +
@@ -3016,7 +3024,8 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"registered\x12\x19\n" +
 	"\breg_cpus\x18% \x01(\rR\aregCpus\x12\x1d\n" +
 	"\n" +
-	"reg_memory\x18& \x01(\x04R\tregMemory\"\xc2\n" +
+	"reg_memory\x18& \x01(\x04R\tregMemory\x12\x1b\n" +
+	"\tgres_conf\x18' \x01(\tR\bgresConf\"\xc2\n" +
 	"\n" +
 	"\tPartition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
