@@ -84,14 +84,16 @@ type Runner struct {
 	set  map[string]string
 	wake chan struct{}
 
-	passing sync.Mutex // held during a pass and a forecast: guards what follows
-	feed    *feed
-	fed     map[Plugin]uint64 // epoch fed last
-	refused []selector.Refused
-	aged    time.Time
-	lowest  uint32
-	highest uint32
-	cause   bool // something that could let a job start came since the last plan
+	passing   sync.Mutex // held during a pass and a forecast: guards what follows
+	feed      *feed
+	fed       map[Plugin]uint64 // epoch fed last
+	followers []*follower       // candidates
+	shadows   []*Shadow
+	refused   []selector.Refused
+	aged      time.Time
+	lowest    uint32
+	highest   uint32
+	cause     bool // something that could let a job start came since the last plan
 
 	sched                             *sched.Client
 	sel                               *selector.Client
@@ -237,6 +239,9 @@ func (r *Runner) take() {
 	events, set := r.in, r.set
 	r.in, r.set = nil, nil
 	r.mu.Unlock()
+	for _, s := range r.shadows {
+		s.hear(events, set)
+	}
 	for _, e := range events {
 		if r.feed.put(e) {
 			r.cause = true
@@ -268,6 +273,7 @@ func (r *Runner) sync(now wlm.Time) error {
 		if frames, over = r.feed.frames(now); over {
 			clear(r.fed)
 		}
+		r.syncFollowers(frames, over)
 	}
 	var snapshot [][]byte
 	var failed error // the first; the others' mirrors must not miss the frames
@@ -334,13 +340,15 @@ func (r *Runner) rank(ctx context.Context, now wlm.Time) error {
 // place plans, places and commits.
 func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error) {
 	rev := r.feed.encoder.Rev()
-	begin := r.o.Now()
+	planned := r.o.Now()
+	begin := planned
 	agenda, err := r.sched.Plan(ctx, rev, now)
 	r.spend(&r.plan, begin)
 	if err != nil {
 		return false, err
 	}
 	if len(agenda.Entries) == 0 {
+		r.closeShadows(planned, nil, r.o.Now().Sub(planned))
 		r.look(nil)
 		return false, nil
 	}
@@ -351,10 +359,15 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		return false, err
 	}
 	r.refused = nil
+	took := r.o.Now().Sub(planned)
+	var reply *cluster.StartReply
 	if len(result.Placements) > 0 {
-		if again, err = r.commit(ctx, result.Placements); err != nil {
+		if reply, err = r.commit(ctx, result.Placements); err != nil {
 			return false, err
 		}
+	}
+	r.closeShadows(planned, reply, took)
+	if reply != nil {
 		r.take() // what started counts towards the limits of arrays
 	}
 	r.look(result.Verdicts)
@@ -362,7 +375,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 }
 
 // commit starts what holds and remembers what does not.
-func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (again bool, err error) {
+func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (*cluster.StartReply, error) {
 	defer r.spend(&r.com, r.o.Now())
 	start := &cluster.Start{Placements: make([]cluster.Placement, 0, len(placements))}
 	for i := range placements {
@@ -372,11 +385,11 @@ func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (a
 	}
 	value, err := r.o.Loop.Do(ctx, start)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	reply, ok := value.(*cluster.StartReply)
 	if !ok {
-		return false, errs.Newf("pass.commit", errs.Internal, "reply of type %T", value)
+		return nil, errs.Newf("pass.commit", errs.Internal, "reply of type %T", value)
 	}
 	r.started.Add(uint64(len(reply.Started)))
 	r.refusals.Add(uint64(len(reply.Refused)))
@@ -384,7 +397,7 @@ func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (a
 		r.o.Log.Warn("placement refused", "job", x.Job, "why", x.Text)
 		r.refused = append(r.refused, selector.Refused{Job: x.Job, Text: x.Text})
 	}
-	return false, nil
+	return reply, nil
 }
 
 // placement names nodes and partition of a selector's answer; false for one

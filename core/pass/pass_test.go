@@ -12,16 +12,19 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/mirror"
 	"github.com/sluice-hpc/sluice/sdk/plugin/wirecall"
 	"github.com/sluice-hpc/sluice/sdk/priority"
+	"github.com/sluice-hpc/sluice/sdk/proto/mirror/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/sched"
 	"github.com/sluice-hpc/sluice/sdk/selector"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
+	"google.golang.org/protobuf/proto"
 )
 
 // policy is scheduler, selector and prioritizer in one: by id, first fit of one
 // CPU, priority one.
 type policy struct {
 	broken  error // if set, what Plan says
+	lazy    bool  // Plan finds nothing to do
 	bad     bool  // Place puts every job on CPU 0 of node 0
 	told    []selector.Refused
 	plans   int
@@ -36,7 +39,7 @@ func (p *policy) Plan(_ context.Context, v sched.View) (a sched.Agenda, err erro
 		p.seen = append(p.seen, string(n.Name))
 	}
 	for j := range v.PendingByPriority() {
-		if j.Ready {
+		if j.Ready && !p.lazy {
 			for range j.Tasks {
 				a.Add(j.ID, sched.Skip)
 			}
@@ -88,6 +91,16 @@ type process struct {
 	*wirecall.Local
 	policy *policy
 	epoch  uint64
+	during func() // called while a call runs; may be nil
+
+	pushes, snapshots int
+}
+
+func (x *process) Call(ctx context.Context, kind, method string, payload []byte) ([]byte, error) {
+	if x.during != nil {
+		x.during()
+	}
+	return x.Local.Call(ctx, kind, method, payload)
 }
 
 func newProcess(p *policy) *process {
@@ -106,6 +119,13 @@ func (x *process) Epoch() uint64 { return x.epoch }
 func (x *process) PushState(epoch uint64, frames [][]byte) error {
 	if epoch != x.epoch {
 		return errors.New("another epoch")
+	}
+	x.pushes++
+	for _, f := range frames {
+		var m mirrorv1.Frame
+		if err := proto.Unmarshal(f, &m); err == nil && m.GetReset_() {
+			x.snapshots++
+		}
 	}
 	return x.Local.PushState(frames)
 }
