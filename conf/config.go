@@ -343,6 +343,16 @@ func (c *Config) Partition(name string) *wlm.Partition {
 	return nil
 }
 
+// Controllers are the addresses of the controllers, host:port, in order of
+// preference.
+func (c *Config) Controllers() []string {
+	out := make([]string, len(c.Hosts))
+	for i, h := range c.Hosts {
+		out[i] = slurmconf.Host(h).Dial(c.SlurmctldPort)
+	}
+	return out
+}
+
 // TokenSocket is the local socket that gives out tokens, KeyPath the shared
 // key of auth/slurm; commands find the same by slurmconf.Client.
 func (c *Config) TokenSocket() string {

@@ -61,6 +61,15 @@ type Host struct {
 	Addr string // the name when no address was given
 }
 
+// Dial is the address to dial: host:port. SlurmctldPort is port, unless the
+// address names one of its own, as controllers that share a host must.
+func (h Host) Dial(port uint16) string {
+	if _, _, err := net.SplitHostPort(h.Addr); err == nil {
+		return h.Addr
+	}
+	return net.JoinHostPort(h.Addr, strconv.Itoa(int(port)))
+}
+
 // ParseHost reads the value of SlurmctldHost: name, or name(address).
 func ParseHost(s string) (Host, bool) {
 	name, rest, has := strings.Cut(s, "(")
@@ -189,7 +198,7 @@ func (c *Client) Controllers() []string {
 		out = append(out, net.JoinHostPort(v, port))
 	}
 	for _, h := range c.Hosts {
-		out = append(out, net.JoinHostPort(h.Addr, port))
+		out = append(out, h.Dial(c.Port))
 	}
 	return out
 }

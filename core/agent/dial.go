@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/wire"
 	"google.golang.org/grpc"
@@ -19,6 +20,8 @@ import (
 const (
 	pauseMin = 50 * time.Millisecond
 	pauseMax = 3 * time.Second
+
+	standbyPause = 400 * time.Millisecond
 )
 
 // defaultHeartbeat is used until the controller says otherwise.
@@ -59,6 +62,7 @@ func (a *Agent) dial(ctx context.Context) {
 	pause, lost := pauseMin, false
 	for i := 0; ctx.Err() == nil; i++ {
 		addrs := a.Controllers()
+		others := false // that were not asked in this round
 		if len(addrs) > 0 {
 			addr := addrs[i%len(addrs)]
 			start := time.Now()
@@ -72,9 +76,16 @@ func (a *Agent) dial(ctx context.Context) {
 				level, lost = slog.LevelWarn, true
 			}
 			a.Log.Log(ctx, level, "no controller", "node", a.Node, "addr", addr, "err", wire.ErrorOfStatus(err))
-			if time.Since(start) > registerTimeout {
+			others = (i+1)%len(addrs) != 0
+			switch {
+			case time.Since(start) > registerTimeout:
 				pause = pauseMin
+			case errs.CodeOf(wire.ErrorOfStatus(err)) == errs.StandbyMode:
+				pause = min(pause, standbyPause) // they are choosing a leader
 			}
+		}
+		if others {
+			continue
 		}
 		jittered := pause/2 + rand.N(pause)
 		select {

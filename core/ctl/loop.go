@@ -250,6 +250,9 @@ func (m *machine) Restore(part *eventv1.Snapshot, reset bool) error {
 	return m.c.Restore(part)
 }
 
+// Image implements journal.Imager.
+func (m *machine) Image() journal.Image { return m.c.Image() }
+
 // Replay implements journal.Machine.
 func (m *machine) Replay(b *eventv1.Batch) error {
 	for _, w := range b.GetEvents() {
@@ -260,7 +263,9 @@ func (m *machine) Replay(b *eventv1.Batch) error {
 	return nil
 }
 
-// Open opens the journal and returns the cluster as it was left.
+// Open opens the journal and returns the cluster as it was left. With a group of
+// controllers the cluster is another's, and still changing, until
+// [journal.Journal.Lead] returns.
 func Open(o journal.Options, s cluster.Settings) (*cluster.Cluster, *journal.Journal, error) {
 	c := cluster.New(s)
 	j, err := journal.Open(o, &machine{c})

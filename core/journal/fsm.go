@@ -21,18 +21,45 @@ type fsm struct {
 	live     atomic.Bool
 	replayed uint64
 	restored bool
-	err      error // first failure of a replay
+	trouble  chan struct{} // closed at the first failure of a replay
+	own      *Journal      // of a follower, which makes its snapshots itself
+	bytes    uint64        // replayed since its last snapshot
 
 	mu struct {
 		sync.Mutex
 		image Image
 		taken chan struct{}
+		err   error // first failure of a replay
+	}
+}
+
+func newFSM(m Machine) *fsm { return &fsm{machine: m, trouble: make(chan struct{})} }
+
+// follow says that j replays for long: it makes snapshots of its own.
+func (f *fsm) follow(j *Journal) { f.own = j }
+
+// broken is closed when a replay failed.
+func (f *fsm) broken() <-chan struct{} { return f.trouble }
+
+// failure is why a replay failed; nil when none did.
+func (f *fsm) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.err
+}
+
+func (f *fsm) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.err == nil {
+		f.mu.err = err
+		close(f.trouble)
 	}
 }
 
 // Apply implements raft.FSM.
 func (f *fsm) Apply(l *raft.Log) any {
-	if f.live.Load() || f.err != nil {
+	if f.live.Load() || f.failure() != nil {
 		return nil
 	}
 	b, err := unseal(l.Data)
@@ -40,10 +67,15 @@ func (f *fsm) Apply(l *raft.Log) any {
 		err = f.machine.Replay(b)
 	}
 	if err != nil {
-		f.err = fmt.Errorf("entry %d: %w", l.Index, err)
-		return f.err
+		err = fmt.Errorf("entry %d: %w", l.Index, err)
+		f.fail(err)
+		return err
 	}
 	f.replayed++
+	if f.bytes += uint64(len(l.Data)); f.own != nil && f.bytes > snapshotBytes {
+		f.bytes = 0
+		go f.own.raft.Snapshot().Error() //nolint:errcheck // the log is the longer for it
+	}
 	return nil
 }
 
@@ -68,6 +100,9 @@ func (f *fsm) withdraw(taken chan struct{}) {
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if m, ok := f.machine.(Imager); ok && f.own != nil && !f.live.Load() {
+		return &snapshot{m.Image()}, nil
+	}
 	if f.mu.image == nil {
 		return nil, errors.New("snapshots are made by the loop")
 	}

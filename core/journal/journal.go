@@ -19,9 +19,18 @@
 //
 // Snapshots are written beside the work, from an immutable image that the loop
 // hands over between two turns.
+//
+// With a [Group] there are several voters, each with a directory of its own. One
+// leads: its loop appends, and an entry is durable when most voters have it. The
+// others replay what they are sent into their machine and wait in
+// [Journal.Lead]. A voter that loses the lead may have applied a turn that never
+// became durable, so it must drop its state and open the journal again; see
+// [Journal.Lost].
 package journal
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,6 +39,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +55,9 @@ import (
 // ErrDamaged means that the log or a snapshot is damaged before its end.
 var ErrDamaged = errors.New("the journal is damaged")
 
+// ErrLost means that this voter no longer leads its group.
+var ErrLost = errors.New("another controller leads")
+
 // ErrStopped means that the journal takes no more entries.
 var ErrStopped = errors.New("the journal has stopped")
 
@@ -58,6 +71,10 @@ type Machine interface {
 	Replay(batch *eventv1.Batch) error
 }
 
+// Imager is a Machine that a follower can take a picture of, between two calls
+// of Replay. Without it a follower's log grows until it leads.
+type Imager interface{ Image() Image }
+
 // Image is an immutable picture of the state, yielded in parts.
 type Image interface {
 	Parts(yield func(*eventv1.Snapshot) bool)
@@ -68,13 +85,10 @@ type Options struct {
 	Dir     string       // StateSaveLocation; created 0700
 	ID      string       // this controller's name, unique among the voters
 	Salvage bool         // cut a damaged log instead of refusing
+	Clear   bool         // begin anew: remove what there was
 	Log     *slog.Logger // nil: slog.Default
-	Peers   []Peer       // further voters; none: this one alone
-	Bind    string       // with peers: host:port for the voters' connections
+	Group   *Group       // of several voters; nil: this one alone
 }
-
-// Peer is another voter.
-type Peer struct{ ID, Addr string }
 
 // Report says what Open found.
 type Report struct {
@@ -95,18 +109,26 @@ type Journal struct {
 	report Report
 	since  uint64 // bytes appended since the last snapshot
 	busy   chan struct{}
+	group  *Group
+	slog   *slog.Logger
+	led    chan bool     // what raft says of this voter's lead
+	lost   chan struct{} // closed when the lead is lost
+	opened time.Time
 }
 
 const (
 	segmentBytes  = 16 << 20
+	snapshotBytes = 24 << 20 // of entries make a snapshot worth it
 	snapshotsKept = 2
 	// trailing entries are kept behind a snapshot for followers that lag.
 	trailing = 512
 	// A voter that is alone needs no patience; with peers, raft's own values.
 	loneTimeout = 20 * time.Millisecond
+	leadCheck   = 250 * time.Millisecond
 )
 
-// Open opens or creates the journal and brings m to its last state.
+// Open opens or creates the journal and brings m to its last state. With a
+// Group it returns at once, and m is up to date when [Journal.Lead] returns.
 func Open(o Options, m Machine) (*Journal, error) {
 	const op = "journal.Open"
 	start := time.Now()
@@ -121,6 +143,12 @@ func Open(o Options, m Machine) (*Journal, error) {
 	if err != nil {
 		return nil, errs.Newf(op, errs.Busy, "%v", err)
 	}
+	if o.Clear {
+		if err := clearDir(dir); err != nil {
+			lock.Close()
+			return nil, errs.Newf(op, errs.Exhausted, "%v", err)
+		}
+	}
 	hlog := hclog.New(&hclog.LoggerOptions{Name: "journal", Level: hclog.Error, Output: slogWriter{o.Log}})
 	meta := &metadb.BoltMetaDB{}
 	logs, err := wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(hlog), wal.WithMetaStore(meta))
@@ -128,7 +156,8 @@ func Open(o Options, m Machine) (*Journal, error) {
 		lock.Close()
 		return nil, errs.Newf(op, errs.Internal, "%w: %s: %v", ErrDamaged, dir, err)
 	}
-	j := &Journal{dir: dir, log: logs, meta: meta, lock: lock, fsm: &fsm{machine: m}, busy: make(chan struct{}, 1)}
+	j := &Journal{dir: dir, log: logs, meta: meta, lock: lock, fsm: newFSM(m), busy: make(chan struct{}, 1),
+		group: o.Group, slog: o.Log, led: make(chan bool, 8), lost: make(chan struct{}), opened: start}
 	if j.report.Lost, err = verify(logs, o.Salvage); err != nil {
 		j.release()
 		return nil, errs.Newf(op, errs.Internal, "%w", err)
@@ -137,11 +166,16 @@ func Open(o Options, m Machine) (*Journal, error) {
 		j.release()
 		return nil, err
 	}
-	j.report.Entries, j.report.Snapshot, j.report.Took = j.fsm.replayed, j.fsm.restored, time.Since(start)
+	if o.Group != nil {
+		return j, nil
+	}
+	if err := j.Lead(context.Background()); err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
 	return j, nil
 }
 
-// start runs raft until every entry was replayed and this voter leads.
+// start runs raft; it does not wait until anything was replayed.
 func (j *Journal) start(o Options, hlog hclog.Logger) error {
 	const op = "journal.Open"
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(j.dir, snapshotsKept, hlog)
@@ -152,66 +186,143 @@ func (j *Journal) start(o Options, hlog hclog.Logger) error {
 	c.LocalID, c.Logger = raft.ServerID(o.ID), hlog
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = time.Hour*24*365, 1<<62, trailing
 	c.BatchApplyCh = true
-	led := make(chan bool, 8)
-	c.NotifyCh = led
-	var trans raft.Transport
-	addr := raft.ServerAddress(o.ID)
-	if len(o.Peers) == 0 {
-		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = loneTimeout, loneTimeout, loneTimeout
-		c.CommitTimeout = time.Millisecond
-		_, trans = raft.NewInmemTransport(addr)
-	} else {
-		const conns, dialTimeout = 3, 10 * time.Second
-		t, err := raft.NewTCPTransportWithLogger(o.Bind, nil, conns, dialTimeout, hlog)
-		if err != nil {
-			return errs.Newf(op, errs.Unavail, "%v", err)
-		}
-		trans, addr = t, t.LocalAddr()
-	}
+	c.NotifyCh = j.led
 	known, err := raft.HasExistingState(j.log, j.log, snaps)
 	if err != nil {
 		return errs.Newf(op, errs.Internal, "%w: %v", ErrDamaged, err)
 	}
-	servers := []raft.Server{{ID: c.LocalID, Address: addr}}
-	for _, p := range o.Peers {
-		servers = append(servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Addr)})
+	var trans raft.Transport
+	if o.Group == nil {
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = loneTimeout, loneTimeout, loneTimeout
+		c.CommitTimeout = time.Millisecond
+		_, trans = raft.NewInmemTransport(raft.ServerAddress(o.ID))
+	} else {
+		trans = o.Group.transport(o.ID, hlog)
+		j.fsm.follow(j)
 	}
-	if !known {
-		if err := raft.BootstrapCluster(c, j.log, j.log, snaps, trans, raft.Configuration{Servers: servers}); err != nil {
+	if !known && (o.Group == nil || o.Group.founder(o.ID)) {
+		if err := raft.BootstrapCluster(c, j.log, j.log, snaps, trans, o.Group.voters(o.ID)); err != nil {
 			return errs.Newf(op, errs.Internal, "%v", err)
 		}
 	}
 	if j.raft, err = raft.NewRaft(c, j.fsm, j.log, j.log, snaps, trans); err != nil {
 		return errs.Newf(op, errs.Internal, "%w: %v", ErrDamaged, err)
 	}
-	if err := j.lead(led); err != nil {
-		j.raft.Shutdown().Error()
-		return errs.Newf(op, errs.Unavail, "%v", err)
+	if o.Group != nil {
+		return nil
 	}
-	if j.fsm.err != nil {
-		j.raft.Shutdown().Error()
-		return errs.Newf(op, errs.Internal, "%w: %v", ErrDamaged, j.fsm.err)
+	servers := j.raft.GetConfiguration().Configuration().Servers
+	if len(servers) > 1 {
+		j.raft.Shutdown().Error() //nolint:errcheck // the reason is below
+		return errs.Newf(op, errs.Invalid, "%s belongs to a group of %d controllers (%s): slurm.conf must name them in SlurmctldHost lines",
+			j.dir, len(servers), names(servers))
 	}
-	j.fsm.live.Store(true)
+	if id := servers[0].ID; id != c.LocalID { // the host has another name now
+		j.raft.Shutdown().Error() //nolint:errcheck // it has done nothing yet
+		c.LocalID = id
+		_, trans = raft.NewInmemTransport(servers[0].Address)
+		if j.raft, err = raft.NewRaft(c, j.fsm, j.log, j.log, snaps, trans); err != nil {
+			return errs.Newf(op, errs.Internal, "%w: %v", ErrDamaged, err)
+		}
+	}
 	return nil
 }
 
-// lead waits until this voter leads and every older entry was replayed.
-func (j *Journal) lead(led <-chan bool) error {
+// Lead waits until this voter leads and every older entry was replayed; a lone
+// one leads at once. After it the loop owns the state. An error other than
+// ctx's is final.
+func (j *Journal) Lead(ctx context.Context) error {
+	const op = "journal.Lead"
 	const patience = 60 * time.Second
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
+	var timeout <-chan time.Time // alone, nobody else decides
+	if j.group == nil {
+		timeout = time.After(patience)
+	}
+	for leads := false; !leads; {
 		select {
-		case yes := <-led:
-			if !yes {
-				continue
+		case leads = <-j.led:
+		case <-timeout:
+			return errs.Newf(op, errs.Unavail, "raft has no leader after %v", patience)
+		case <-j.fsm.broken():
+			return errs.Newf(op, errs.Internal, "%w: %v", ErrDamaged, j.fsm.failure())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if !leads {
+			continue
+		}
+		if err := j.raft.Barrier(patience).Error(); err != nil {
+			leads = false // lost again; the next lead counts
+			if j.group == nil {
+				return errs.Newf(op, errs.Unavail, "%v", err)
 			}
-			return j.raft.Barrier(patience).Error()
-		case <-timeout.C:
-			return fmt.Errorf("no leader among the controllers within %v", patience)
 		}
 	}
+	if err := j.fsm.failure(); err != nil {
+		return errs.Newf(op, errs.Internal, "%w: %v", ErrDamaged, err)
+	}
+	j.fsm.live.Store(true)
+	j.report.Entries, j.report.Snapshot, j.report.Took = j.fsm.replayed, j.fsm.restored, time.Since(j.opened)
+	if j.group != nil {
+		j.watchVoters()
+		go j.watchLead()
+		go j.group.reconcile(j.raft)
+	}
+	return nil
+}
+
+// watchVoters logs, of a leader, when another voter falls silent and when it
+// answers again.
+func (j *Journal) watchVoters() {
+	silent := map[raft.ServerID]bool{}
+	var mu sync.Mutex
+	j.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		switch v := o.Data.(type) {
+		case raft.FailedHeartbeatObservation:
+			if !silent[v.PeerID] {
+				silent[v.PeerID] = true
+				j.slog.Warn("a controller does not answer", "controller", v.PeerID)
+			}
+		case raft.ResumedHeartbeatObservation:
+			if silent[v.PeerID] {
+				delete(silent, v.PeerID)
+				j.slog.Info("a controller answers again", "controller", v.PeerID)
+			}
+		}
+		return false
+	}))
+}
+
+// watchLead tells when the lead is lost, which raft does at the latest when it
+// shuts down.
+func (j *Journal) watchLead() {
+	tick := time.NewTicker(leadCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case leads := <-j.led:
+			if leads {
+				continue
+			}
+		case <-tick.C:
+			if j.raft.State() == raft.Leader {
+				continue
+			}
+		}
+		close(j.lost)
+		return
+	}
+}
+
+// Lost is closed when this voter no longer leads; never for a lone one.
+func (j *Journal) Lost() <-chan struct{} { return j.lost }
+
+// Leader is the name of the voter that leads, empty while there is none.
+func (j *Journal) Leader() string {
+	_, id := j.raft.LeaderWithID()
+	return string(id)
 }
 
 // Report says what Open found.
@@ -227,7 +338,10 @@ func (j *Journal) Append(b *eventv1.Batch) error {
 		return errs.Newf("journal.Append", errs.Internal, "%v", err)
 	}
 	j.since += uint64(len(data))
-	if err := j.raft.Apply(data, 0).Error(); err != nil {
+	switch err := j.raft.Apply(data, 0).Error(); {
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return errs.Newf("journal.Append", errs.Unavail, "%w: %v", ErrLost, err)
+	case err != nil:
 		return errs.Newf("journal.Append", errs.Exhausted, "%w: %v", ErrStopped, err)
 	}
 	return nil
@@ -235,8 +349,7 @@ func (j *Journal) Append(b *eventv1.Batch) error {
 
 // SnapshotDue reports whether enough was appended to make a snapshot worth it.
 func (j *Journal) SnapshotDue() bool {
-	const enough = 24 << 20
-	return j.since > enough && len(j.busy) == 0
+	return j.since > snapshotBytes && len(j.busy) == 0
 }
 
 // Snapshot hands over an image of the state after the last Append. It returns
@@ -277,8 +390,12 @@ func (j *Journal) Free() (uint64, error) {
 // loop takes no submissions.
 const Reserve = 2 * segmentBytes
 
-// Close stops the journal; what was appended stays.
+// Close stops the journal; what was appended stays. A leader hands the lead over
+// first.
 func (j *Journal) Close() error {
+	if j.group != nil && j.raft.State() == raft.Leader {
+		j.raft.LeadershipTransfer().Error() //nolint:errcheck // else the others elect in a second
+	}
 	return errors.Join(j.raft.Shutdown().Error(), j.release())
 }
 
@@ -286,10 +403,28 @@ func (j *Journal) release() error {
 	return errors.Join(j.log.Close(), j.meta.Close(), j.lock.Close())
 }
 
+// clearDir empties a locked directory.
+func clearDir(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if f.Name() != lockName {
+			if err := os.RemoveAll(filepath.Join(dir, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const lockName = "lock"
+
 // lockDir keeps a second controller off the directory. The kernel drops the
 // lock with the process, so none is ever stale.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -360,11 +495,18 @@ func verify(logs *wal.WAL, salvage bool) (lost uint64, err error) {
 	return 0, nil
 }
 
-// slogWriter carries the library's lines into slog.
+// slogWriter carries the library's lines into slog. Those about voters that do
+// not answer come several times a second; see [Journal.watchVoters] instead.
 type slogWriter struct{ log *slog.Logger }
 
 func (w slogWriter) Write(p []byte) (int, error) {
-	w.log.Warn("journal library", "line", string(p))
+	level := slog.LevelWarn
+	for _, often := range []string{"failed to heartbeat", "failed to appendEntries", "failed to make requestVote", "failed to decode incoming", "failed to pipeline"} {
+		if bytes.Contains(p, []byte(often)) {
+			level = slog.LevelDebug
+		}
+	}
+	w.log.Log(context.Background(), level, "journal library", "line", string(bytes.TrimSpace(p)))
 	return len(p), nil
 }
 

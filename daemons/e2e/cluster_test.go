@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,9 +71,17 @@ func up(t *testing.T, args ...string) *cluster {
 	if err := os.Mkdir(c.work, 0o777); err != nil {
 		t.Fatal(err)
 	}
+	c.environ()
+	t.Cleanup(func() { c.end(dir) })
+	c.ok("sluice", append([]string{"up"}, args...)...)
+	return c
+}
+
+// environ is what commands see: this cluster, and nothing of another.
+func (c *cluster) environ() {
 	c.env = []string{
 		"SLURM_CONF=" + filepath.Join(c.dir, "etc", "slurm.conf"),
-		"PATH=" + filepath.Join(root, "bin") + ":" + filepath.Join(root, "sbin") + ":" + os.Getenv("PATH"),
+		"PATH=" + filepath.Join(c.root, "bin") + ":" + filepath.Join(c.root, "sbin") + ":" + os.Getenv("PATH"),
 		"SLUICE_DIR=" + c.dir, "LC_ALL=C",
 	}
 	for _, e := range os.Environ() {
@@ -80,9 +89,25 @@ func up(t *testing.T, args ...string) *cluster {
 			c.env = append(c.env, e)
 		}
 	}
-	t.Cleanup(func() { c.end(dir) })
-	c.ok("sluice", append([]string{"up"}, args...)...)
-	return c
+}
+
+// freePorts finds n ports in a row that nobody listens on.
+func freePorts(t *testing.T, n int) int {
+	t.Helper()
+	const first, last = 32000, 32700 // below what the kernel gives to clients
+	for p := first + os.Getpid()*7%(last-first-n); ; p = first + (p+n-first)%(last-first-n) {
+		free := 0
+		for ; free < n; free++ {
+			l, err := net.Listen("tcp4", fmt.Sprintf(":%d", p+free))
+			if err != nil {
+				break
+			}
+			l.Close()
+		}
+		if free == n {
+			return p
+		}
+	}
 }
 
 // end cancels the jobs, stops the daemons and looks for what they left behind.

@@ -27,6 +27,7 @@ type flags struct {
 	noRecover  bool
 	recover    bool
 	systemd    bool
+	host       string
 }
 
 func main() {
@@ -59,6 +60,7 @@ func main() {
 	fl.BoolVarP(&f.clear, "clear", "c", false, "clear all previous state: jobs, nodes, everything")
 	fl.BoolVarP(&f.foreground, "foreground", "D", false, "stay in the foreground")
 	fl.StringVarP(&f.config, "conf-file", "f", "", "configuration file")
+	fl.StringVar(&f.host, "host", "", "run as this SlurmctldHost, where several are on one host")
 	fl.BoolVarP(&f.ignore, "ignore-state-errors", "i", false, "start with what can be read of damaged state, and say what was lost")
 	fl.StringVarP(&f.logFile, "log-file", "L", "", "log file")
 	fl.BoolVarP(&f.recover, "recover", "r", false, "recover state (always done, unless -c is given)")

@@ -30,6 +30,9 @@ func (d *daemon) rpcDeps(set *pluginSet) rpc.Deps {
 // warnings are what an operator must know.
 func (d *daemon) warnings() []string {
 	out := d.plugins.Warnings()
+	if w := storageWarning(d.config()); w != "" {
+		out = append(out, w)
+	}
 	if s := d.pump.Stats(); s.Err != nil {
 		out = append(out, fmt.Sprintf("accounting storage fails: %v; no record is lost", s.Err))
 	}
@@ -54,7 +57,10 @@ func (d *daemon) shutdown(_ context.Context, controllerOnly bool) error {
 		})
 	}
 	d.log.Info("told to end by scontrol shutdown")
-	go d.endSoon()
+	go func() {
+		d.tellOthers()
+		d.endSoon()
+	}()
 	return nil
 }
 

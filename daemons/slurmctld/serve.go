@@ -59,11 +59,15 @@ type daemon struct {
 	pump    *outbox.Pump
 	store   *acctstore.Client
 
+	port     *rpc.Port // of several controllers; nil for one
 	server   *grpc.Server
 	serveRPC func() error
+	ready    func()
+	self     conf.SlurmctldHost
 
-	mu  sync.Mutex // guards cfg
-	cfg *conf.Config
+	mu    sync.Mutex // guards cfg and leads
+	cfg   *conf.Config
+	leads bool // the rooms below this controller's loop exist
 }
 
 const heartbeat = 10 * time.Second
@@ -76,23 +80,31 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{f: f, path: path, cfg: cfg, host: shortHost(), started: time.Now()}
+	d := &daemon{f: f, path: path, cfg: cfg, started: time.Now(), host: shortHost()}
+	d.ready = sync.OnceFunc(func() {
+		if err := d.writePidFile(); err != nil {
+			d.log.Warn("pid file", "err", err)
+		}
+		ready()
+	})
+	if d.self, err = whoAmI(cfg, f.host, d.host); err != nil {
+		return err
+	}
+	d.host = d.self.Name
+	if err := expand(cfg, d.host); err != nil {
+		return err
+	}
 	if err := d.openLog(inBackground); err != nil {
 		return err
 	}
 	for _, w := range warnings {
 		d.log.Warn("configuration", "at", w.Error())
 	}
-	if cfg.StateSaveLocation, err = filepath.Abs(cfg.StateSaveLocation); err != nil {
-		return err
+	if w := storageWarning(cfg); w != "" {
+		d.log.Warn(w)
 	}
 	if err := os.MkdirAll(cfg.StateSaveLocation, 0o755); err != nil {
 		return fmt.Errorf("StateSaveLocation: %w", err)
-	}
-	if f.clear {
-		if err := os.RemoveAll(filepath.Join(cfg.StateSaveLocation, "journal")); err != nil {
-			return fmt.Errorf("StateSaveLocation: %w", err)
-		}
 	}
 	if d.key, err = auth.LoadKey(cfg.KeyPath()); errors.Is(err, os.ErrNotExist) {
 		d.log.Warn("slurm.key is missing: a new one is made, which slurmd on other hosts need too", "path", cfg.KeyPath())
@@ -101,20 +113,45 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 	if err != nil {
 		return err
 	}
-	if d.signer, err = auth.NewSigner(cfg.StateSaveLocation); err != nil {
+	if len(cfg.Hosts) > 1 {
+		d.signer = d.key.Signer()
+	} else if d.signer, err = auth.NewSigner(cfg.StateSaveLocation); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	d.stop = stop
-	return d.run(ctx, ready)
+	if err := d.open(); err != nil {
+		return err
+	}
+	if d.port != nil {
+		defer d.port.Close()
+	}
+	defer d.removePidFile()
+	for {
+		err := d.run(ctx)
+		d.f.clear = false // once
+		if !errors.Is(err, journal.ErrLost) || ctx.Err() != nil {
+			return err
+		}
+		d.log.Warn("this controller leads no longer; it begins again as a backup", "err", err)
+	}
 }
 
 // run wires the rooms in the order in which they need each other, and stops
-// them in reverse. The first that ends ends all.
-func (d *daemon) run(ctx context.Context, ready func()) error {
-	cfg := d.cfg
+// them in reverse. The first that ends ends all. With several controllers it
+// stands by until this one leads.
+func (d *daemon) run(parent context.Context) error {
+	ctx, end := context.WithCancel(parent)
+	defer end()
+	d.setLeads(false)
+	cfg := d.config()
 	var err error
+	signals := sync.OnceFunc(func() { go d.signals(ctx) })
+	if d.port != nil {
+		signals()
+		go d.tokens(ctx)
+	}
 	if d.plugins, err = pluginhost.New(pluginhost.Config{PluginDir: filepath.SplitList(cfg.PluginDir), RunDir: runDir(cfg),
 		Cluster: cfg.ClusterName, HostName: "slurmctld", Log: d.log}); err != nil {
 		return err
@@ -129,23 +166,25 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.recover()
+	c, err := d.recover(ctx)
+	if d.journal != nil {
+		defer d.journal.Close()
+	}
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end while it stood by
+		}
 		return err
 	}
-	defer d.journal.Close()
 	if err := d.begin(c); err != nil {
 		return err
 	}
 	d.wire(c, set)
+	d.setLeads(true)
 	lis, err := d.listen(set)
 	if err != nil {
 		return err
 	}
-	if err := d.writePidFile(); err != nil {
-		d.log.Warn("pid file", "err", err)
-	}
-	defer d.removePidFile()
 	ended := make(chan error, 8)
 	var wg sync.WaitGroup
 	start := func(run func(context.Context) error) { wg.Go(func() { ended <- run(ctx) }) }
@@ -154,17 +193,20 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 	start(d.runner.Run)
 	start(d.nodes.Watch)
 	start(d.pump.Run)
-	start(d.tokens)
+	if d.port == nil {
+		start(d.tokens)
+	}
+	start(d.watchLead)
 	wg.Go(func() { ended <- d.serveRPC() })
 	d.log.Info("slurmctld serves", "version", version.Full(), "cluster", cfg.ClusterName, "addr", lis.Addr().String())
-	ready()
-	go d.signals(ctx)
+	d.ready()
+	signals()
 	select {
 	case <-ctx.Done():
 	case err = <-ended:
 	}
 	d.server.Stop()
-	d.stop()
+	end()
 	wg.Wait()
 	d.log.Info("slurmctld ends", "err", err)
 	if errors.Is(err, grpc.ErrServerStopped) || errors.Is(err, context.Canceled) {
@@ -183,13 +225,25 @@ func runDir(cfg *conf.Config) string {
 	return cfg.StateSaveLocation
 }
 
-// recover opens the journal and brings the cluster back.
-func (d *daemon) recover() (*cluster.Cluster, error) {
-	c, j, err := ctl.Open(journal.Options{Dir: d.cfg.StateSaveLocation, ID: d.host, Salvage: d.f.ignore, Log: d.log}, clusterconf.Settings(d.cfg))
+// recover opens the journal and brings the cluster back; with several
+// controllers it waits until this one leads.
+func (d *daemon) recover(ctx context.Context) (c *cluster.Cluster, err error) {
+	d.journal = nil
+	o := journal.Options{Dir: d.cfg.StateSaveLocation, ID: d.host, Salvage: d.f.ignore, Clear: d.f.clear, Log: d.log}
+	if o.Group, err = d.group(ctx); err != nil {
+		return nil, err
+	}
+	err = d.openJournal(ctx, o, func(o journal.Options) (err error) {
+		c, d.journal, err = ctl.Open(o, clusterconf.Settings(d.config()))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	d.journal = j
+	if err := d.lead(ctx); err != nil {
+		return nil, err
+	}
+	j := d.journal
 	r := j.Report()
 	d.log.Info("state recovered", "jobs", c.JobCount(), "entries", r.Entries, "snapshot", r.Snapshot, "took", r.Took, "lost", r.Lost)
 	if r.Lost > 0 {
@@ -282,16 +336,29 @@ func (d *daemon) nodeAddr(n *wlm.Node) string {
 	return net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))
 }
 
-// listen serves commands and nodes on SlurmctldPort.
-func (d *daemon) listen(set *pluginSet) (net.Listener, error) {
+// bind takes SlurmctldPort, or the port of this controller's own address.
+func (d *daemon) bind() (net.Listener, error) {
 	cfg := d.cfg
-	bind := ""
-	if cfg.CommunicationParameters.Has("NoCtldInAddrAny") && len(cfg.Hosts) > 0 {
-		bind = cfg.Hosts[0].Addr
-	}
-	lis, err := net.Listen("tcp", net.JoinHostPort(bind, strconv.Itoa(int(cfg.SlurmctldPort))))
+	host, port, err := net.SplitHostPort(d.self.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("SlurmctldPort=%d: %w", cfg.SlurmctldPort, err)
+		host, port = d.self.Addr, strconv.Itoa(int(cfg.SlurmctldPort))
+	}
+	if !cfg.CommunicationParameters.Has("NoCtldInAddrAny") {
+		host = ""
+	}
+	lis, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, fmt.Errorf("SlurmctldPort=%s: %w", port, err)
+	}
+	return lis, nil
+}
+
+// listen serves commands and nodes.
+func (d *daemon) listen(set *pluginSet) (lis net.Listener, err error) {
+	if d.port != nil {
+		lis = d.port.Calls()
+	} else if lis, err = d.bind(); err != nil {
+		return nil, err
 	}
 	service := rpc.New(d.rpcDeps(set))
 	d.server = service.GRPC()
@@ -318,24 +385,14 @@ func (d *daemon) tokens(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) controllers() []string {
-	cfg := d.config()
-	var out []string
-	for _, h := range cfg.Hosts {
-		addr := h.Addr
-		if addr == "" {
-			addr = h.Name
-		}
-		out = append(out, net.JoinHostPort(addr, strconv.Itoa(int(cfg.SlurmctldPort))))
-	}
-	return out
-}
+func (d *daemon) controllers() []string { return d.config().Controllers() }
 
 // signals handles what the kernel brings: SIGTERM and SIGINT end, SIGHUP reads
 // the configuration again, SIGUSR2 reopens the log file.
 func (d *daemon) signals(ctx context.Context) {
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(ch)
 	for {
 		select {
 		case <-ctx.Done():
@@ -356,6 +413,12 @@ func (d *daemon) signals(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (d *daemon) setLeads(yes bool) {
+	d.mu.Lock()
+	d.leads = yes
+	d.mu.Unlock()
 }
 
 func (d *daemon) config() *conf.Config {
@@ -379,8 +442,18 @@ func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warning
 	if dryRun {
 		return changes, warnings, nil
 	}
-	if next.StateSaveLocation, err = filepath.Abs(next.StateSaveLocation); err != nil {
+	if err := expand(next, d.host); err != nil {
 		return nil, nil, err
+	}
+	d.mu.Lock()
+	leads := d.leads
+	if !leads {
+		d.cfg = next
+	}
+	d.mu.Unlock()
+	if !leads { // the leader applies it to the cluster
+		d.setLevel(next)
+		return changes, warnings, nil
 	}
 	if _, err := d.loop.Do(ctx, clusterconf.Configure(next)); err != nil {
 		return nil, nil, err

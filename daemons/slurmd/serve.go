@@ -294,17 +294,7 @@ func loadKey(cfg *conf.Config, host string) (auth.Key, error) {
 }
 
 // controllers are the addresses to dial.
-func (d *daemon) controllers() []string {
-	cfg := d.config()
-	out := make([]string, len(cfg.Hosts))
-	for i, h := range cfg.Hosts {
-		out[i] = h.Addr
-		if _, _, err := net.SplitHostPort(h.Addr); err != nil {
-			out[i] = net.JoinHostPort(h.Addr, strconv.Itoa(int(cfg.SlurmctldPort)))
-		}
-	}
-	return out
-}
+func (d *daemon) controllers() []string { return d.config().Controllers() }
 
 // Reconnecting is the agent's business; these keep a connection from being
 // slower about it.

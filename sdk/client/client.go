@@ -101,6 +101,15 @@ func Open(ctx context.Context, t Target, opts ...Option) (*Client, error) {
 	}, nil
 }
 
+// At returns a client of one controller alone, with this client's token: each
+// call is tried once, for no longer than a part of the usual time. It is for
+// asking every controller how it is.
+func (c *Client) At(ctx context.Context, addr string) *Client {
+	r := &route{addrs: []string{addr}, timeout: min(c.route.timeout, dialOne), dial: c.route.dial, single: true}
+	r.token.fixed = c.route.token.get(ctx)
+	return &Client{Controller: ctlv1.NewControllerClient(r), Accounting: acctv1.NewAccountingClient(r), route: r}
+}
+
 // Identity is who the local daemon says the caller is; zero with [WithToken].
 func (c *Client) Identity() Identity { return c.route.token.identity() }
 

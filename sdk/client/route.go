@@ -41,6 +41,7 @@ type route struct {
 	timeout time.Duration
 	dial    func(ctx context.Context, addr string) (net.Conn, error)
 	token   tokenSource
+	single  bool // calls are tried once
 
 	mu     sync.Mutex
 	at     int // index in addrs of the controller to use
@@ -82,7 +83,7 @@ func (r *route) try(ctx context.Context, method string, do func(*grpc.ClientConn
 			err = wire.ErrorOfStatus(do(cc))
 			again = r.another(cc, method, err)
 		}
-		if err == nil || !again || time.Now().After(deadline) || ctx.Err() != nil {
+		if err == nil || !again || r.single || time.Now().After(deadline) || ctx.Err() != nil {
 			return unreachable(err)
 		}
 		if len(r.addrs) > 1 && wait.tries < len(r.addrs)-1 {

@@ -10,7 +10,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
+	"time"
 
+	"github.com/sluice-hpc/sluice/conf/slurmconf"
 	"github.com/sluice-hpc/sluice/sdk/client"
 	"github.com/sluice-hpc/sluice/sdk/proto/acctstore/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
@@ -24,6 +27,8 @@ import (
 type Source struct {
 	*client.Client
 	Cluster string // its name
+
+	conf *slurmconf.Client
 }
 
 // Open finds the configuration and opens the cluster for the command prog.
@@ -36,11 +41,43 @@ func Open(ctx context.Context, prog string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Client: c, Cluster: conf.ClusterName}, nil
+	return &Source{Client: c, Cluster: conf.ClusterName, conf: conf}, nil
 }
 
 // ClusterName is the name that the configuration gives the cluster.
 func (s *Source) ClusterName() string { return s.Cluster }
+
+// Pong is one controller's answer to a ping.
+type Pong struct {
+	Host  string
+	Reply *ctlv1.PingReply // nil: no answer
+	Took  time.Duration
+	Err   error
+}
+
+// PingEach asks every controller of the configuration, in its order; nil where
+// there is only one.
+func (s *Source) PingEach(ctx context.Context) []Pong {
+	if s.conf == nil || len(s.conf.Hosts) < 2 {
+		return nil
+	}
+	out := make([]Pong, len(s.conf.Hosts))
+	var wg sync.WaitGroup
+	for i, h := range s.conf.Hosts {
+		wg.Go(func() {
+			start := time.Now()
+			c := s.At(ctx, h.Dial(s.conf.Port))
+			defer c.Close()
+			reply, err := c.Controller.Ping(ctx, &ctlv1.PingRequest{})
+			if err != nil {
+				reply = nil
+			}
+			out[i] = Pong{h.Name, reply, time.Since(start), err}
+		})
+	}
+	wg.Wait()
+	return out
+}
 
 // receive reads a stream to its end.
 func receive[T any](stream grpc.ServerStreamingClient[T], err error, each func(*T) error) error {

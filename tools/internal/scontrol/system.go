@@ -57,50 +57,105 @@ func (s *session) showConfig(ctx context.Context, _ string) {
 	s.pingLines(ctx)
 }
 
+// controllerPinger is a source that knows several controllers.
+type controllerPinger interface {
+	PingEach(context.Context) []remote.Pong
+}
+
+// pings asks the controllers how they are.
+func (s *session) pings(ctx context.Context) []remote.Pong {
+	if p, ok := s.source.(controllerPinger); ok {
+		if all := p.PingEach(ctx); all != nil {
+			return all
+		}
+	}
+	start := time.Now()
+	m, err := s.source.Ping(ctx)
+	host := m.GetHost()
+	if err != nil {
+		m, host = nil, s.host
+	}
+	return []remote.Pong{{Host: host, Reply: m, Took: time.Since(start), Err: err}}
+}
+
+// modeName is what a controller is by its place in slurm.conf, as Slurm says it.
+func modeName(i, n int) string {
+	switch {
+	case i == 0:
+		return "primary"
+	case n == 2:
+		return "backup"
+	}
+	return "backup" + strconv.Itoa(i)
+}
+
 func (s *session) ping(ctx context.Context, _ []string) {
 	if !s.Dump {
 		s.pingLines(ctx)
 		return
 	}
-	start := time.Now()
-	m, err := s.source.Ping(ctx)
+	all := s.pings(ctx)
 	w := structured.New(s.out, s.Form)
 	w.List("pings")
-	w.Object("")
-	w.Str("hostname", m.GetHost())
-	word := "UP"
-	if err != nil {
-		s.status, word = 1, "DOWN"
+	for i, p := range all {
+		w.Object("")
+		w.Str("hostname", p.Host)
+		word := "UP"
+		if p.Err != nil {
+			word = "DOWN"
+		}
+		w.Str("pinged", word)
+		w.Bool("responding", p.Err == nil)
+		w.Int("latency", p.Took.Microseconds())
+		w.Str("mode", modeName(i, len(all)))
+		w.Bool("primary", leads(p.Reply))
+		w.End()
 	}
-	w.Str("pinged", word)
-	w.Bool("responding", err == nil)
-	w.Int("latency", time.Since(start).Microseconds())
-	w.Str("mode", orMode(m.GetMode()))
-	w.Bool("primary", orMode(m.GetMode()) == "primary")
 	w.End()
-	w.End()
+	s.anyUp(all)
 	s.trailer(w)
 }
 
-func orMode(mode string) string {
-	if mode == "" {
-		return "primary"
+// leads reports whether a controller that answered is the one in control.
+func leads(m *ctlv1.PingReply) bool {
+	return m != nil && (m.GetMode() == "" || m.GetMode() == "primary")
+}
+
+// anyUp sets the exit status when no controller answered.
+func (s *session) anyUp(all []remote.Pong) {
+	for _, p := range all {
+		if p.Err == nil {
+			return
+		}
 	}
-	return mode
+	s.status = 1
 }
 
 func (s *session) pingLines(ctx context.Context) {
-	m, err := s.source.Ping(ctx)
-	if err != nil {
-		s.status = 1
-		fmt.Fprintf(s.out, "Slurmctld(primary) at %s is DOWN\n", s.host)
-		s.fail("scontrol: error: ", err)
-		return
+	all := s.pings(ctx)
+	s.anyUp(all)
+	leader := -1
+	for i, p := range all {
+		word := "UP"
+		if p.Err != nil {
+			word = "DOWN"
+		}
+		if leads(p.Reply) {
+			leader = i
+		}
+		fmt.Fprintf(s.out, "Slurmctld(%s) at %s is %s\n", modeName(i, len(all)), p.Host, word)
 	}
-	fmt.Fprintf(s.out, "Slurmctld(%s) at %s is UP\n", orMode(m.GetMode()), m.GetHost())
 	s.out.Flush() //nolint:errcheck // the last Flush tells
-	for _, w := range m.GetWarnings() {
-		fmt.Fprintf(s.stderr, "scontrol: warning: %s\n", w)
+	switch {
+	case len(all) == 1 && all[0].Err != nil:
+		s.fail("scontrol: error: ", all[0].Err)
+	case leader > 0:
+		fmt.Fprintf(s.stderr, "scontrol: warning: %s is in control\n", all[leader].Host)
+	}
+	for _, p := range all {
+		for _, w := range p.Reply.GetWarnings() {
+			fmt.Fprintf(s.stderr, "scontrol: warning: %s\n", w)
+		}
 	}
 }
 
