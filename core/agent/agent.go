@@ -66,10 +66,13 @@ type Config struct {
 	ConstrainMemory   bool
 	CgroupRoot        string
 	GroupName         func(gid wlm.GID) string
-	Plugins           func() []*nodev1.PluginReport // nil: none
-	OnReconfigure     func()                        // nil: nothing
-	OnShutdown        func()                        // nil: nothing
-	Log               *slog.Logger
+	// LoginEnv returns the environment that a user has after logging in here,
+	// as NAME=value; nil: jobs that ask for it get none.
+	LoginEnv      func(ctx context.Context, user string) ([]string, error)
+	Plugins       func() []*nodev1.PluginReport // nil: none
+	OnReconfigure func()                        // nil: nothing
+	OnShutdown    func()                        // nil: nothing
+	Log           *slog.Logger
 }
 
 // Agent is one node. Its exported methods may be called concurrently.

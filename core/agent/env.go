@@ -24,11 +24,16 @@ type environ struct {
 func newEnviron(entries []string) *environ {
 	e := &environ{at: make(map[string]int, len(entries)+64)}
 	for _, s := range entries {
-		if name, value, ok := strings.Cut(s, "="); ok && name != "" {
-			e.set(name, value)
-		}
+		e.add(s)
 	}
 	return e
+}
+
+// add sets NAME=value; anything else is left out.
+func (e *environ) add(entry string) {
+	if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
+		e.set(name, value)
+	}
 }
 
 func (e *environ) set(name, value string) {

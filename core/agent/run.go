@@ -177,10 +177,7 @@ func (a *Agent) restore(s *savedRun) {
 func (a *Agent) launchBatch(r *run) {
 	j := r.facts.Job
 	spec := j.Spec
-	appendTo := spec.OpenMode == wlm.OpenAppend || spec.OpenMode == wlm.OpenDefault && a.JobFileAppend || j.Restarts > 0
-	if spec.OpenMode == wlm.OpenTruncate {
-		appendTo = false
-	}
+	appendTo := spec.OpenMode == wlm.OpenAppend || spec.OpenMode == wlm.OpenDefault && a.JobFileAppend
 	out := spec.StdOut
 	if out == "" {
 		out = wlm.DefaultOutput
@@ -238,6 +235,9 @@ const launchTimeout = 2 * time.Minute
 // the loop how it went.
 func (a *Agent) launch(s *step, q *launchv1.LaunchRequest, done func(error)) {
 	a.launches <- struct{}{}
+	if s.id == wlm.StepBatch {
+		a.addLogin(q)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), launchTimeout)
 	reply, err := a.launcher.Launch(ctx, q)
 	cancel()
@@ -648,6 +648,8 @@ func (a *Agent) endReport(rec *wlm.Step, restarts uint32, g *launchv1.StepGone, 
 		rec.State, rec.Status = wlm.OutOfMemory, wlm.SignalStatus(oomSignal)
 	case r != nil && r.term != nil:
 		rec.State = wlm.Cancelled
+	case rec.Status.Signal() != 0:
+		rec.State = wlm.Cancelled // as Slurm calls it, whoever sent the signal
 	case rec.Status == 0:
 		rec.State = wlm.Completed
 	default:

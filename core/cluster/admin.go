@@ -242,7 +242,7 @@ func (c *Cluster) setPartition(op string, p *wlm.Partition, k, v string) error {
 	switch k {
 	case "state":
 		for _, s := range []wlm.PartState{wlm.PartUp, wlm.PartDown, wlm.PartDrain, wlm.PartInactive} {
-			if strings.EqualFold(v, s.String()) {
+			if word := s.String(); v != "" && len(v) <= len(word) && strings.EqualFold(v, word[:len(v)]) {
 				p.State = s
 				return nil
 			}

@@ -58,9 +58,6 @@ func (c *Cluster) stepEnded(node wlm.NodeName, m *nodev1.StepEnded, now wlm.Time
 	}
 	if j.State != wlm.Pending { // a requeued job's steps were closed with its run
 		s.Partition, s.User, s.JobSubmit, s.Restarts = j.Partition, j.Spec.User, j.Submit, j.Restarts
-		if j.State == wlm.Cancelled && s.State == wlm.Cancelled {
-			s.KilledBy = j.KilledBy
-		}
 		c.emit(&Event{Kind: eventv1.Kind_STEP_ENDED, Time: now, Step: s})
 	}
 	var clean []wlm.NodeName

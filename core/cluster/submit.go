@@ -111,12 +111,24 @@ func (s *Submit) newJob(c *Cluster, now wlm.Time) (*wlm.Job, error) {
 	if err := c.feasible(op, ClassOf(spec)); err != nil {
 		return nil, err
 	}
+	if s.TestOnly && !c.everFits(spec) {
+		return nil, errs.Coded(op, errs.NodeConfigUnavailable)
+	}
 	j.ReqTRES = c.requestTRES(spec)
 	if j.ID = c.NextJob; j.ArrayTasks != nil {
 		j.ArrayJob = j.ID
 	}
 	c.judge(j, now)
 	return j, nil
+}
+
+// everFits reports whether one of the partitions has and allows that many
+// nodes.
+func (c *Cluster) everFits(spec *wlm.Spec) bool {
+	return slices.ContainsFunc(spec.Partitions, func(name string) bool {
+		p := c.Partition(name)
+		return int(spec.MinNodes) <= len(p.NodeNames) && (p.MaxNodes == 0 || p.MaxNodes == wlm.Unset || spec.MinNodes <= p.MaxNodes)
+	})
 }
 
 // unmanaged refuses what the cluster does not manage, rather than run the job

@@ -209,6 +209,7 @@ type plan struct {
 	tasks    int
 	cpt      int
 	require  []int // nodes that must be part of it
+	sequence []int // arbitrary: the node of each task
 	allowed  []int // nodes that may be, in order
 }
 
@@ -332,6 +333,9 @@ func (m *Manager) filter(p *plan) error {
 			in[i] = true
 			p.require = append(p.require, i)
 		}
+	}
+	if strings.HasPrefix(strings.ToLower(p.Distribution), "arbitrary") {
+		p.sequence = require
 	}
 	p.allowed = append(p.allowed, p.require...)
 	for i := first; i < len(m.nodes); i++ {
@@ -463,6 +467,9 @@ func (m *Manager) grant(p *plan, nodes []int) *Grant {
 	}
 	var ids [][]uint32
 	ids, g.Dist = deal(p.tasks, rooms, p.Distribution)
+	if len(p.sequence) == p.tasks {
+		ids = inSequence(p.sequence, nodes)
+	}
 	if p.Distribution == "" && !p.exact {
 		g.Dist = ""
 	}
@@ -507,6 +514,17 @@ func (m *Manager) choose(i, want int, overlap bool) wlm.CPUSet {
 		take(n.CPUs, func(int) bool { return true })
 	}
 	return out
+}
+
+// inSequence gives the k-th task to the k-th node of a host file.
+func inSequence(sequence, nodes []int) [][]uint32 {
+	ids := make([][]uint32, len(nodes))
+	for task, i := range sequence {
+		if k := slices.Index(nodes, i); k >= 0 {
+			ids[k] = append(ids[k], uint32(task))
+		}
+	}
+	return ids
 }
 
 // Deal is how many of a step's tasks each node gets, by default, when it has

@@ -364,7 +364,7 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 		a, err := agent.Open(agent.Config{Node: n.Name, Cluster: d.cfg.ClusterName, Spool: spool, ConfPath: d.cfg.Path,
 			Addr: d.address(n), Facts: f, Load: load, Hub: hub, Controllers: d.controllers, Connect: d.connect,
 			KillWait: d.cfg.KillWait, UnkillableTimeout: d.cfg.UnkillableStepTimeout, JobFileAppend: d.cfg.JobFileAppend,
-			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName,
+			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName, LoginEnv: loginEnv,
 			Plugins:       func() []*nodev1.PluginReport { return pluginReports(host) },
 			OnReconfigure: d.reload, OnShutdown: d.stop, Log: d.log})
 		if err != nil {

@@ -143,9 +143,20 @@ func parseJobID(s string) (JobID, bool) {
 	return JobID(n), ok && n > 0 && n < int64(AllTasks)
 }
 
-// FormatDependency prints deps with their state, as scontrol and squeue do:
-// afterok:20(unfulfilled),afterany:23(failed).
-func FormatDependency(deps []Dep) string { return formatDeps(deps, true) }
+// FormatDependency prints what is left of deps, with its state, as scontrol and
+// squeue do: afterok:20(unfulfilled),afterany:23(failed). Empty when nothing is.
+func FormatDependency(deps []Dep) string {
+	var open []Dep
+	for _, d := range deps {
+		switch {
+		case d.State != DepFulfilled:
+			open = append(open, d)
+		case d.Or:
+			return "" // one was enough
+		}
+	}
+	return formatDeps(open, true)
+}
 
 // FormatDependencySpec prints deps without their state, as
 // [ParseDependency] reads them.

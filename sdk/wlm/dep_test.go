@@ -59,9 +59,13 @@ func TestFormatDependency(t *testing.T) {
 		{Kind: DepAfterAny, Job: 23, TaskID: Unset, State: DepFailed},
 		{Kind: DepSingleton, TaskID: Unset, State: DepFulfilled},
 	}
-	const want = "afterok:20(unfulfilled),afterany:23(failed),singleton(fulfilled)"
+	const want = "afterok:20(unfulfilled),afterany:23(failed)" // what holds is not shown
 	if got := FormatDependency(deps); got != want {
 		t.Errorf("got %s", got)
+	}
+	deps[0].Or, deps[2].Or = true, true
+	if got := FormatDependency(deps); got != "" {
+		t.Errorf("one of several holds: %s", got)
 	}
 	if got := FormatDependency(nil); got != "" {
 		t.Errorf("nothing is %q", got)

@@ -51,7 +51,7 @@ func Job(w *structured.Writer, j *jobtext.Job, cluster string) {
 	w.Set("delay_boot", int64(s.DelayBoot))
 	w.Str("dependency", wlm.FormatDependency(j.Deps))
 	Status(w, "derived_exit_code", j.Derived)
-	w.Set("eligible_time", int64(j.Eligible))
+	w.Set("eligible_time", int64(j.EligibleFrom()))
 	w.Set("end_time", jobEnd(j))
 	w.Str("excluded_nodes", s.ExcNodes)
 	Status(w, "exit_code", j.Status)

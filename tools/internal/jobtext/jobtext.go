@@ -217,6 +217,15 @@ func (j *Job) MinCPUs() uint32 {
 	return max(j.Spec.MinCPUsPerNode, perNode)
 }
 
+// EligibleFrom is since when the job may start, or from when on it may where
+// only its begin time holds it; 0 when nobody knows.
+func (j *Job) EligibleFrom() wlm.Time {
+	if j.Eligible == 0 && j.State == wlm.Pending && j.ReasonNow() == wlm.WaitTime {
+		return j.Spec.Begin
+	}
+	return j.Eligible
+}
+
 // MinMemory is the least memory per CPU or per node.
 func (j *Job) MinMemory() (m wlm.MiB, perCPU bool) {
 	if j.Spec.MemPerCPU != 0 {

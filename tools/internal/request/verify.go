@@ -33,6 +33,9 @@ func (r *Request) verify() error {
 	if s.Deadline != 0 && s.Begin > s.Deadline {
 		return &Mistake{Exit: exitMistake, Fatal: true, Lines: []string{"Incompatible begin and deadline time specification"}}
 	}
+	if err := r.unsupported(); err != nil {
+		return err
+	}
 	r.Warnings = append(r.Warnings, r.noEffect()...)
 	return nil
 }
@@ -123,11 +126,31 @@ func (r *Request) warnf(format string, args ...any) {
 	r.Warnings = append(r.Warnings, mistakef(0, format, args...).Lines[0])
 }
 
+// unsupported refuses what would make the job another one if it were left out.
+func (r *Request) unsupported() error {
+	given := r.asked
+	switch {
+	case given("no-allocate") && r.Spec.ReqNodes == "":
+		return mistakef(exitMistake, "must specify a node list with -Z, --no-allocate.")
+	case given("no-allocate"):
+		return mistakef(exitMistake, "--no-allocate is not supported: every task runs in an allocation")
+	case given("container"), given("container-id"):
+		return mistakef(exitMistake, "--container is not supported: run the container's own command, as in apptainer exec")
+	case given("bb"), given("bbf"):
+		return mistakef(exitMistake, "--bb is not supported: there are no burst buffers")
+	}
+	return nil
+}
+
+// asked reports whether an option was given by hand, not by the environment.
+func (r *Request) asked(o string) bool { return r.given[o] == FromCommand || r.given[o] == FromScript }
+
 // noEffect lists what was asked for that this release accepts but does not do.
 func (r *Request) noEffect() []string {
 	var out []string
-	for _, o := range []string{"bcast", "x11", "clusters", "resv-ports", "container-id"} {
-		if r.given[o] == FromCommand {
+	for _, o := range []string{"bcast", "x11", "clusters", "resv-ports", "task-prolog", "task-epilog", "reboot", "switches",
+		"wait-for-children", "mail-type", "gres-flags", "gpu-freq", "power", "cluster-constraint", "mcs-label"} {
+		if r.asked(o) {
 			out = append(out, "--"+o+" is accepted but has no effect in this release")
 		}
 	}

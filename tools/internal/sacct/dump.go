@@ -119,7 +119,7 @@ func times(w *structured.Writer, l *line) {
 	user, sys := l.usage()
 	w.Object("time")
 	w.Int("elapsed", l.elapsed())
-	w.Int("eligible", int64(j.Eligible))
+	w.Int("eligible", int64(j.EligibleFrom()))
 	w.Int("end", int64(l.end()))
 	w.Set("planned", planned(j))
 	w.Int("start", int64(l.start()))

@@ -57,7 +57,7 @@ var fields = []field{
 	{"DerivedExitCode", 15, ofJob(func(j *jobtext.Job) string { return j.Derived.String() })},
 	{"Elapsed", 10, func(l *line) string { return wlm.FormatElapsed(l.elapsed()) }},
 	{"ElapsedRaw", 10, func(l *line) string { return num(l.elapsed()) }},
-	{"Eligible", 19, ofJob(func(j *jobtext.Job) string { return stamp(j.Eligible) })},
+	{"Eligible", 19, ofJob(func(j *jobtext.Job) string { return stamp(j.EligibleFrom()) })},
 	{"End", 19, func(l *line) string { return stamp(l.end()) }},
 	{"ExitCode", 8, (*line).exitCode},
 	{"Extra", 14, ofJob(func(j *jobtext.Job) string { return j.Spec.Extra })},
@@ -386,7 +386,7 @@ func (l *line) state() string {
 	if l.step != nil {
 		st, by, fl = l.step.State, l.step.KilledBy, l.step.Flags
 	}
-	if st == wlm.Cancelled && by != wlm.Unset {
+	if st == wlm.Cancelled && by != wlm.Unset && l.step == nil {
 		return st.String() + " by " + num(by)
 	}
 	if st.Ended() {

@@ -34,6 +34,12 @@ func parseFormat(spec string) ([]column, error) {
 		if name == "" {
 			continue
 		}
+		if strings.EqualFold(name, "ALL") {
+			for i := range fields {
+				out = append(out, column{&fields[i], fields[i].width})
+			}
+			continue
+		}
 		f := find(name)
 		if f == nil {
 			return nil, failf("Invalid field requested: \"%s\"", name)

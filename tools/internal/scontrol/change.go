@@ -303,8 +303,10 @@ func (s *session) create(ctx context.Context, words []string) {
 		s.updatePartition(ctx, ctlv1.UpdatePartitionRequest_CREATE, words)
 	case ok && key == "nodename":
 		s.failf("scontrol: error: creating nodes is not supported: add them to slurm.conf and scontrol reconfigure")
-	default:
+	case key == "partition" || key == "node":
 		s.failf("scontrol: error: Invalid input: %s  Request aborted", words[0])
+	default:
+		s.failf("scontrol: error: Invalid creation entity: %s", words[0])
 	}
 }
 
@@ -352,6 +354,6 @@ func (s *session) remove(ctx context.Context, words []string) {
 	case "reservation", "reservationname":
 		s.failf("delete_reservation %s: %v", words[0], errs.ReservationInvalid)
 	default:
-		s.failf("scontrol: error: Invalid input: %s  Request aborted", words[0])
+		s.failf("Invalid deletion entity: %s", words[0])
 	}
 }

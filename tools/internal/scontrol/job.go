@@ -172,7 +172,7 @@ func (s *session) jobTimes(b *block, j *jobtext.Job) {
 		timeMin = wlm.FormatMinutes(j.Spec.TimeMin)
 	}
 	b.linef("RunTime=%s TimeLimit=%s TimeMin=%s", wlm.FormatElapsed(j.Elapsed()), wlm.FormatMinutes(j.TimeLimit), timeMin)
-	b.linef("SubmitTime=%s EligibleTime=%s", stamp(j.Submit, "Unknown"), stamp(j.Eligible, "Unknown"))
+	b.linef("SubmitTime=%s EligibleTime=%s", stamp(j.Submit, "Unknown"), stamp(j.EligibleFrom(), "Unknown"))
 	b.linef("AccrueTime=%s", stamp(j.Accrue, "Unknown"))
 	end, _ := j.EndOrForecast()
 	b.linef("StartTime=%s EndTime=%s Deadline=%s", stamp(j.StartOrForecast(), "Unknown"), stamp(end, "Unknown"), stamp(j.Spec.Deadline, "N/A"))

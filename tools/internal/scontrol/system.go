@@ -510,12 +510,16 @@ func (s *session) waitJob(ctx context.Context, words []string) {
 		return
 	}
 	m, err := s.source.WaitStarted(ctx, ref.GetJob())
-	if err != nil {
+	switch {
+	case errs.CodeOf(err) == errs.InvalidJobID:
+		s.failf("scontrol: error: slurm_job_node_ready: %v\nscontrol: Problem running job %s", errs.InvalidJobID, words[0])
+		return
+	case err != nil:
 		s.fail("slurm_job_node_ready error: ", err)
 		return
 	}
 	if j := jobtext.Of(m, 0); j.State.Ended() {
-		s.failf("Job is no longer pending or running: %v", wlm.StateName(j.State, j.Flags))
+		s.failf("scontrol: Job %v no longer running", j.Job.ID)
 		return
 	}
 	if s.Verbose > 0 {

@@ -96,7 +96,7 @@ var jobFields = column.Table[row]{
 	text("Deadline", "DEADLINE", func(j row) string { return stamp(j.Spec.Deadline, "N/A") }),
 	text("DelayBoot", "DELAY_BOOT", func(j row) string { return wlm.FormatShort(int64(j.Spec.DelayBoot)) }),
 	text("DerivedEC", "DERIVED_EC", func(j row) string { return j.Derived.String() }),
-	text("EligibleTime", "ELIGIBLE_TIME", func(j row) string { return stamp(j.Eligible, "N/A") }),
+	text("EligibleTime", "ELIGIBLE_TIME", func(j row) string { return stamp(j.EligibleFrom(), "N/A") }),
 	text("exit_code", "EXIT_CODE", func(j row) string { return j.Status.String() }),
 	text("HetJobId", "HET_JOB_ID", hetJob, "PackJobId"),
 	text("HetJobIdSet", "HET_JOB_ID_SET", func(j row) string { return orNA(j.HetSet) }, "PackJobIdSet"),

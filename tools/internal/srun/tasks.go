@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
@@ -87,7 +88,8 @@ func (t *tasks) end(m *nodev1.TaskEnded) {
 		t.failed = true
 	}
 	if code > t.code || t.ended == 1 {
-		t.code, t.status, t.signal = code, status, status.Signal() != 0
+		t.code, t.status = code, status
+		t.signal = status.Signal() == int(syscall.SIGKILL) || status.Signal() == int(syscall.SIGTERM)
 	}
 	t.tell(t.node[id], id, text, bad)
 }
