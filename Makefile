@@ -38,6 +38,7 @@ build: deps-go ## build every program into build/{bin,sbin,libexec/sluice}
 	@for main in plugins/*/*/main.py; do dir=$${main%/main.py}; kind=$${dir#plugins/}; \
 		$(GO) run ./contrib/gen/pyplugin build/libexec/sluice/$${kind%/*}_$${dir##*/} $$main; done
 	@chmod -R go-w build/bin build/sbin build/libexec
+	@$(GO) run ./contrib/gen/authorkit build/share/sluice/src
 	@rm -rf build/share/sluice/demo; [ ! -d contrib/demo ] || cp -r contrib/demo build/share/sluice/
 	@echo "built: $$(ls build/bin | wc -l) commands, $$(ls build/sbin | wc -l) daemons, $$(($$(ls build/libexec/sluice | wc -l) - 1)) plugins and the shepherd, in build/"
 

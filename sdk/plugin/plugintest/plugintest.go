@@ -93,20 +93,23 @@ func begin(t testing.TB, ctx context.Context, path string) *Binary {
 
 // Run holds a program to the contract of all kinds.
 func Run(t *testing.T, path, kind string, options map[string]string) {
-	for name, test := range map[string]func(*testing.T, *Binary){
-		"manifest":          testManifest,
-		"unknown calls":     func(t *testing.T, b *Binary) { testUnknown(t, b, kind) },
-		"signals":           testSignals,
-		"drain":             testDrain,
-		"garbage":           func(t *testing.T, b *Binary) { testGarbage(t, b, kind) },
-		"lifeline":          testLifeline,
-		"health":            testHealth,
-		"one session":       testOneSession,
-		"started by a user": func(t *testing.T, b *Binary) { testByHand(t, path) },
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *Binary)
+	}{
+		{"the manifest is complete", testManifest},
+		{"health checks are answered", testHealth},
+		{"unknown calls are refused", func(t *testing.T, b *Binary) { testUnknown(t, b, kind) }},
+		{"garbage is survived", func(t *testing.T, b *Binary) { testGarbage(t, b, kind) }},
+		{"signals are ignored", testSignals},
+		{"a drained plugin ends its session", testDrain},
+		{"a process serves one session", testOneSession},
+		{"no plugin outlives its host", testLifeline},
+		{"a user who starts it is told what it is", func(t *testing.T, b *Binary) { testByHand(t, path) }},
 	} {
-		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) { test(t, Start(t, path, kind, options)) })
+		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) { test.run(t, Start(t, path, kind, options)) })
 	}
-	t.Run("unknown-options", func(t *testing.T) { testUnknownOption(t, path) })
+	t.Run("unknown-options-are-refused", func(t *testing.T) { testUnknownOption(t, path) })
 }
 
 func within(t *testing.T) context.Context {

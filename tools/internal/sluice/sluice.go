@@ -23,6 +23,7 @@ import (
 	"syscall"
 
 	"github.com/sluice-hpc/sluice/sdk/version"
+	"github.com/sluice-hpc/sluice/tools/internal/pluginkit"
 	"github.com/spf13/cobra"
 )
 
@@ -40,7 +41,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, errShown) {
+	if !errors.Is(err, errShown) && !errors.Is(err, pluginkit.ErrShown) {
 		fmt.Fprintf(stderr, "sluice: error: %v\n", err)
 	}
 	return 1
@@ -81,6 +82,7 @@ func New(stdout, stderr io.Writer) *cobra.Command {
 	}, &cobra.Command{
 		Use: "wipe", Short: "Stop the cluster and delete its directory", Args: cobra.NoArgs, RunE: at(wipe),
 	})
+	root.AddCommand(pluginkit.New(stdout, stderr))
 	root.AddCommand(daemonCommands(&dir, stdout, stderr)...)
 	return root
 }
