@@ -139,6 +139,9 @@ func (s *state) take(f *mirrorv1.Frame) error {
 		}
 		s.classes[c.GetId()] = classOfWire(c)
 	}
+	for _, e := range f.GetEnded() {
+		s.over(endedOfWire(e), f.GetRev())
+	}
 	return s.takeJobs(f)
 }
 

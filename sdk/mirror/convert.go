@@ -184,3 +184,13 @@ func UsesOfWire(rows []*mirrorv1.NodeUse) []NodeUse {
 	}
 	return out
 }
+
+func endedToWire(e *Ended) *mirrorv1.Ended {
+	return &mirrorv1.Ended{Id: uint32(e.ID), User: uint32(e.User), Account: text(e.Account), Name: text(e.Name), Cpus: e.CPUs,
+		Limit: e.Limit, Submit: int64(e.Submit), Start: int64(e.Start), End: int64(e.End)}
+}
+
+func endedOfWire(m *mirrorv1.Ended) Ended {
+	return Ended{ID: wlm.JobID(m.GetId()), User: wlm.UID(m.GetUser()), Account: m.GetAccount(), Name: m.GetName(), CPUs: m.GetCpus(),
+		Limit: m.GetLimit(), Submit: wlm.Time(m.GetSubmit()), Start: wlm.Time(m.GetStart()), End: wlm.Time(m.GetEnd())}
+}

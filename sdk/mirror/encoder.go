@@ -21,6 +21,7 @@ type Change struct {
 	Jobs       []*Job            // new and changed ones
 	Gone       []wlm.JobID       // that a plugin should forget: they ended
 	Ranks      []Rank            // priorities, of jobs that did not change otherwise
+	Ended      []Ended           // jobs that ran and ended, in that order
 }
 
 // Rank is a pending job's new priority.
@@ -176,6 +177,11 @@ func (e *Encoder) common(p *packer, c *Change) {
 	for i := range c.Counters {
 		n := counterToWire(&c.Counters[i])
 		p.frame.Counters = append(p.frame.Counters, n)
+		p.grow(proto.Size(n))
+	}
+	for i := range c.Ended {
+		n := endedToWire(&c.Ended[i])
+		p.frame.Ended = append(p.frame.Ended, n)
 		p.grow(proto.Size(n))
 	}
 	for k, v := range c.Settings {

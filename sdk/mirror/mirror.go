@@ -11,6 +11,7 @@ package mirror
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
@@ -153,6 +154,21 @@ type Job struct {
 	gone bool   // no longer in the mirror, though perhaps still in a line
 }
 
+// Ended is a job that ran and is over.
+type Ended struct {
+	ID      wlm.JobID
+	User    wlm.UID
+	Account string
+	Name    string
+	CPUs    uint32
+	Limit   uint32 // seconds; 0: none
+	Submit  wlm.Time
+	Start   wlm.Time
+	End     wlm.Time
+
+	rev uint64 // at which the mirror learned of it
+}
+
 // View is the cluster at one rev. It is valid during the call it was handed to
 // and must not be changed.
 type View struct {
@@ -181,6 +197,26 @@ func (v View) PendingByPriority() iter.Seq[*Job] { return v.m.priority.all() }
 
 // Pending yields every pending job, ready or not, in no order.
 func (v View) Pending() iter.Seq[*Job] { return values(v.m.pending) }
+
+// EndedSince yields the jobs of which the mirror learned after rev that they
+// have ended, in that order. It knows some thousand of the newest, and may tell
+// again of jobs that it told of, after it was fed a snapshot.
+func (v View) EndedSince(rev uint64) iter.Seq[Ended] {
+	return func(yield func(Ended) bool) {
+		list := v.m.ended
+		i, _ := slices.BinarySearchFunc(list, rev, func(e Ended, rev uint64) int {
+			if e.rev <= rev {
+				return -1
+			}
+			return 1
+		})
+		for _, e := range list[i:] {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
 
 // Setting is a value of slurm.conf that policies read, such as
 // "SchedulerParameters"; empty when it is not set.

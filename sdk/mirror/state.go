@@ -34,6 +34,18 @@ type state struct {
 	words      map[string]string // accounts and QOS, each kept once
 	submit     *line             // ready pending jobs by submission
 	priority   *line             // and by priority
+	ended      []Ended           // by rev, the newest
+}
+
+// KeepEnded is how many ended jobs a mirror knows at least, if there were so many.
+const KeepEnded = 4096
+
+func (s *state) over(e Ended, rev uint64) {
+	e.rev = rev
+	if len(s.ended) >= 2*KeepEnded {
+		s.ended = append([]Ended(nil), s.ended[len(s.ended)-KeepEnded:]...) // views may still read the old one
+	}
+	s.ended = append(s.ended, e)
 }
 
 func newState() state {

@@ -54,6 +54,22 @@ type Agenda struct {
 	// Reservations is how many Reserve entries a partition may hold; further
 	// ones are skipped. Zero is no bound.
 	Reservations int
+	// ShortestFirst tries the jobs behind a partition's last reservation in
+	// the order of the time that they are expected to run, instead of that of
+	// the agenda.
+	ShortestFirst bool
+	// Running says how long running jobs are expected to run where that is not
+	// their limit. The limit stays the time at which they are ended.
+	Running []Expectation
+	// Wake asks for another pass at that time, even if nothing changes until
+	// then; 0: no wish.
+	Wake wlm.Time
+}
+
+// Expectation is how long a running job is expected to run in all.
+type Expectation struct {
+	Job      wlm.JobID
+	Expected uint32 // seconds from its start
 }
 
 // Add appends a job.

@@ -54,7 +54,12 @@ func (c *Client) Plan(ctx context.Context, rev uint64, now wlm.Time) (Agenda, er
 
 // AgendaToWire encodes an agenda in columns: about five bytes an entry.
 func AgendaToWire(a *Agenda) *schedv1.Agenda {
-	m := &schedv1.Agenda{Jobs: make([]uint32, len(a.Entries)), Reservations: uint32(max(a.Reservations, 0))}
+	m := &schedv1.Agenda{Jobs: make([]uint32, len(a.Entries)), Reservations: uint32(max(a.Reservations, 0)),
+		Wake: int64(a.Wake), ShortestFirst: a.ShortestFirst}
+	for _, x := range a.Running {
+		m.RunningJobs = append(m.RunningJobs, uint32(x.Job))
+		m.RunningExpected = append(m.RunningExpected, x.Expected)
+	}
 	if len(a.Entries) == 0 {
 		return m
 	}
@@ -92,7 +97,14 @@ func extraToWire(position int, e *Entry) *schedv1.Extra {
 // AgendaOfWire undoes AgendaToWire. It refuses columns that contradict each
 // other, with errs.Internal: they come from another process.
 func AgendaOfWire(m *schedv1.Agenda) (Agenda, error) {
-	a := Agenda{Entries: make([]Entry, len(m.GetJobs())), Reservations: int(m.GetReservations())}
+	a := Agenda{Entries: make([]Entry, len(m.GetJobs())), Reservations: int(m.GetReservations()),
+		Wake: wlm.Time(m.GetWake()), ShortestFirst: m.GetShortestFirst()}
+	if len(m.GetRunningExpected()) != len(m.GetRunningJobs()) {
+		return Agenda{}, bad("%d expectations for %d running jobs", len(m.GetRunningExpected()), len(m.GetRunningJobs()))
+	}
+	for i, id := range m.GetRunningJobs() {
+		a.Running = append(a.Running, Expectation{wlm.JobID(id), m.GetRunningExpected()[i]})
+	}
 	if len(m.GetWhenBlocked()) > len(a.Entries) {
 		return Agenda{}, bad("%d answers to \"when blocked\" for %d jobs", len(m.GetWhenBlocked()), len(a.Entries))
 	}

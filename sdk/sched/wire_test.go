@@ -15,7 +15,11 @@ import (
 )
 
 func drawAgenda(t *rapid.T) Agenda {
-	a := Agenda{Entries: []Entry{}, Reservations: rapid.IntRange(0, 5).Draw(t, "reservations")}
+	a := Agenda{Entries: []Entry{}, Reservations: rapid.IntRange(0, 5).Draw(t, "reservations"),
+		Wake: wlm.Time(rapid.Int64().Draw(t, "wake")), ShortestFirst: rapid.Bool().Draw(t, "shortest first")}
+	for range rapid.IntRange(0, 3).Draw(t, "running") {
+		a.Running = append(a.Running, Expectation{wlm.JobID(rapid.Uint32().Draw(t, "running job")), rapid.Uint32().Draw(t, "runs")})
+	}
 	for range rapid.IntRange(0, 20).Draw(t, "entries") {
 		a.Add(wlm.JobID(rapid.Uint32().Draw(t, "job")), WhenBlocked(rapid.IntRange(0, 2).Draw(t, "when")))
 		if rapid.IntRange(0, 3).Draw(t, "extra") == 0 {
@@ -58,6 +62,7 @@ func TestGarbageIsAnInternalError(t *testing.T) {
 		"more answers than jobs": {Jobs: []uint32{1}, WhenBlocked: []byte{0, 0}},
 		"unknown answer":         {Jobs: []uint32{1}, WhenBlocked: []byte{3}},
 		"unknown default":        {Jobs: []uint32{1}, DefaultBlocked: 9},
+		"too few expectations":   {RunningJobs: []uint32{1}},
 		"details of no entry":    {Jobs: []uint32{1}, Extras: []*schedv1.Extra{{Position: 1}}},
 	} {
 		b, err := proto.Marshal(m)

@@ -45,6 +45,7 @@ type Frame struct {
 	RankPriorities []uint32 `protobuf:"varint,15,rep,packed,name=rank_priorities,json=rankPriorities,proto3" json:"rank_priorities,omitempty"`
 	Base           *uint64  `protobuf:"varint,16,opt,name=base,proto3,oneof" json:"base,omitempty"` // a change: the rev it is made on; another rev means frames were lost
 	Piece          uint32   `protobuf:"varint,17,opt,name=piece,proto3" json:"piece,omitempty"`     // place among the pieces of one snapshot or change, from 0
+	Ended          []*Ended `protobuf:"bytes,18,rep,name=ended,proto3" json:"ended,omitempty"`      // jobs that ran and ended, in that order
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -198,6 +199,122 @@ func (x *Frame) GetPiece() uint32 {
 	return 0
 }
 
+func (x *Frame) GetEnded() []*Ended {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// Ended is a job that ran and is over. Policies learn from it.
+type Ended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	User          uint32                 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	Submit        int64                  `protobuf:"varint,3,opt,name=submit,proto3" json:"submit,omitempty"`
+	Start         int64                  `protobuf:"varint,4,opt,name=start,proto3" json:"start,omitempty"`
+	End           int64                  `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	Limit         uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"` // seconds; 0: none
+	Cpus          uint32                 `protobuf:"varint,7,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	Account       string                 `protobuf:"bytes,8,opt,name=account,proto3" json:"account,omitempty"`
+	Name          string                 `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ended) Reset() {
+	*x = Ended{}
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ended) ProtoMessage() {}
+
+func (x *Ended) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ended.ProtoReflect.Descriptor instead.
+func (*Ended) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Ended) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Ended) GetUser() uint32 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *Ended) GetSubmit() int64 {
+	if x != nil {
+		return x.Submit
+	}
+	return 0
+}
+
+func (x *Ended) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Ended) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Ended) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Ended) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *Ended) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Ended) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type Node struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Index          uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -221,7 +338,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +350,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +363,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{1}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Node) GetIndex() uint32 {
@@ -377,7 +494,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +506,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +519,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{2}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Partition) GetIndex() uint32 {
@@ -561,7 +678,7 @@ type Class struct {
 
 func (x *Class) Reset() {
 	*x = Class{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +690,7 @@ func (x *Class) String() string {
 func (*Class) ProtoMessage() {}
 
 func (x *Class) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +703,7 @@ func (x *Class) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Class.ProtoReflect.Descriptor instead.
 func (*Class) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{3}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Class) GetId() uint32 {
@@ -893,7 +1010,7 @@ type CounterUse struct {
 
 func (x *CounterUse) Reset() {
 	*x = CounterUse{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1022,7 @@ func (x *CounterUse) String() string {
 func (*CounterUse) ProtoMessage() {}
 
 func (x *CounterUse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1035,7 @@ func (x *CounterUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterUse.ProtoReflect.Descriptor instead.
 func (*CounterUse) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{4}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CounterUse) GetCounter() uint32 {
@@ -947,7 +1064,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1076,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1089,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{5}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Counter) GetId() uint32 {
@@ -1033,7 +1150,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1162,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1175,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{6}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Job) GetId() uint32 {
@@ -1221,7 +1338,7 @@ type NodeUse struct {
 
 func (x *NodeUse) Reset() {
 	*x = NodeUse{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1350,7 @@ func (x *NodeUse) String() string {
 func (*NodeUse) ProtoMessage() {}
 
 func (x *NodeUse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1363,7 @@ func (x *NodeUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUse.ProtoReflect.Descriptor instead.
 func (*NodeUse) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{7}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeUse) GetNode() uint32 {
@@ -1288,7 +1405,7 @@ var File_sdk_proto_mirror_v1_mirror_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\n" +
-	" sdk/proto/mirror/v1/mirror.proto\x12\x10sluice.mirror.v1\"\xa9\x05\n" +
+	" sdk/proto/mirror/v1/mirror.proto\x12\x10sluice.mirror.v1\"\xd8\x05\n" +
 	"\x05Frame\x12\x10\n" +
 	"\x03rev\x18\x01 \x01(\x04R\x03rev\x12\x14\n" +
 	"\x05reset\x18\x02 \x01(\bR\x05reset\x12\x12\n" +
@@ -1309,11 +1426,22 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\brank_ids\x18\x0e \x03(\rR\arankIds\x12'\n" +
 	"\x0frank_priorities\x18\x0f \x03(\rR\x0erankPriorities\x12\x17\n" +
 	"\x04base\x18\x10 \x01(\x04H\x00R\x04base\x88\x01\x01\x12\x14\n" +
-	"\x05piece\x18\x11 \x01(\rR\x05piece\x1a;\n" +
+	"\x05piece\x18\x11 \x01(\rR\x05piece\x12-\n" +
+	"\x05ended\x18\x12 \x03(\v2\x17.sluice.mirror.v1.EndedR\x05ended\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
-	"\x05_base\"\xa6\x03\n" +
+	"\x05_base\"\xc3\x01\n" +
+	"\x05Ended\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\rR\x04user\x12\x16\n" +
+	"\x06submit\x18\x03 \x01(\x03R\x06submit\x12\x14\n" +
+	"\x05start\x18\x04 \x01(\x03R\x05start\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x12\n" +
+	"\x04cpus\x18\a \x01(\rR\x04cpus\x12\x18\n" +
+	"\aaccount\x18\b \x01(\tR\aaccount\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\xa6\x03\n" +
 	"\x04Node\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1458,32 +1586,34 @@ func file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_mirror_v1_mirror_proto_rawDescData
 }
 
-var file_sdk_proto_mirror_v1_mirror_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_sdk_proto_mirror_v1_mirror_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_sdk_proto_mirror_v1_mirror_proto_goTypes = []any{
 	(*Frame)(nil),      // 0: sluice.mirror.v1.Frame
-	(*Node)(nil),       // 1: sluice.mirror.v1.Node
-	(*Partition)(nil),  // 2: sluice.mirror.v1.Partition
-	(*Class)(nil),      // 3: sluice.mirror.v1.Class
-	(*CounterUse)(nil), // 4: sluice.mirror.v1.CounterUse
-	(*Counter)(nil),    // 5: sluice.mirror.v1.Counter
-	(*Job)(nil),        // 6: sluice.mirror.v1.Job
-	(*NodeUse)(nil),    // 7: sluice.mirror.v1.NodeUse
-	nil,                // 8: sluice.mirror.v1.Frame.SettingsEntry
+	(*Ended)(nil),      // 1: sluice.mirror.v1.Ended
+	(*Node)(nil),       // 2: sluice.mirror.v1.Node
+	(*Partition)(nil),  // 3: sluice.mirror.v1.Partition
+	(*Class)(nil),      // 4: sluice.mirror.v1.Class
+	(*CounterUse)(nil), // 5: sluice.mirror.v1.CounterUse
+	(*Counter)(nil),    // 6: sluice.mirror.v1.Counter
+	(*Job)(nil),        // 7: sluice.mirror.v1.Job
+	(*NodeUse)(nil),    // 8: sluice.mirror.v1.NodeUse
+	nil,                // 9: sluice.mirror.v1.Frame.SettingsEntry
 }
 var file_sdk_proto_mirror_v1_mirror_proto_depIdxs = []int32{
-	1, // 0: sluice.mirror.v1.Frame.nodes:type_name -> sluice.mirror.v1.Node
-	2, // 1: sluice.mirror.v1.Frame.partitions:type_name -> sluice.mirror.v1.Partition
-	3, // 2: sluice.mirror.v1.Frame.classes:type_name -> sluice.mirror.v1.Class
-	6, // 3: sluice.mirror.v1.Frame.jobs:type_name -> sluice.mirror.v1.Job
-	5, // 4: sluice.mirror.v1.Frame.counters:type_name -> sluice.mirror.v1.Counter
-	8, // 5: sluice.mirror.v1.Frame.settings:type_name -> sluice.mirror.v1.Frame.SettingsEntry
-	4, // 6: sluice.mirror.v1.Class.counters:type_name -> sluice.mirror.v1.CounterUse
-	7, // 7: sluice.mirror.v1.Job.uses:type_name -> sluice.mirror.v1.NodeUse
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2, // 0: sluice.mirror.v1.Frame.nodes:type_name -> sluice.mirror.v1.Node
+	3, // 1: sluice.mirror.v1.Frame.partitions:type_name -> sluice.mirror.v1.Partition
+	4, // 2: sluice.mirror.v1.Frame.classes:type_name -> sluice.mirror.v1.Class
+	7, // 3: sluice.mirror.v1.Frame.jobs:type_name -> sluice.mirror.v1.Job
+	6, // 4: sluice.mirror.v1.Frame.counters:type_name -> sluice.mirror.v1.Counter
+	9, // 5: sluice.mirror.v1.Frame.settings:type_name -> sluice.mirror.v1.Frame.SettingsEntry
+	1, // 6: sluice.mirror.v1.Frame.ended:type_name -> sluice.mirror.v1.Ended
+	5, // 7: sluice.mirror.v1.Class.counters:type_name -> sluice.mirror.v1.CounterUse
+	8, // 8: sluice.mirror.v1.Job.uses:type_name -> sluice.mirror.v1.NodeUse
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_mirror_v1_mirror_proto_init() }
@@ -1498,7 +1628,7 @@ func file_sdk_proto_mirror_v1_mirror_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_mirror_v1_mirror_proto_rawDesc), len(file_sdk_proto_mirror_v1_mirror_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

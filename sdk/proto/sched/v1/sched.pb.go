@@ -84,8 +84,13 @@ type Agenda struct {
 	DefaultBlocked uint32                 `protobuf:"varint,3,opt,name=default_blocked,json=defaultBlocked,proto3" json:"default_blocked,omitempty"` // for entries beyond when_blocked
 	Reservations   uint32                 `protobuf:"varint,4,opt,name=reservations,proto3" json:"reservations,omitempty"`                           // Reserve entries a partition may hold; 0: no bound
 	Extras         []*Extra               `protobuf:"bytes,5,rep,name=extras,proto3" json:"extras,omitempty"`                                        // rare details, by position
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	Wake           int64                  `protobuf:"varint,6,opt,name=wake,proto3" json:"wake,omitempty"`                                           // a pass then, even if nothing changes; 0: no wish
+	ShortestFirst  bool                   `protobuf:"varint,7,opt,name=shortest_first,json=shortestFirst,proto3" json:"shortest_first,omitempty"`    // what is behind the reservations is tried by expected runtime
+	// How long running jobs are expected to run in all, seconds: parallel columns.
+	RunningJobs     []uint32 `protobuf:"varint,8,rep,packed,name=running_jobs,json=runningJobs,proto3" json:"running_jobs,omitempty"`
+	RunningExpected []uint32 `protobuf:"varint,9,rep,packed,name=running_expected,json=runningExpected,proto3" json:"running_expected,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Agenda) Reset() {
@@ -149,6 +154,34 @@ func (x *Agenda) GetReservations() uint32 {
 func (x *Agenda) GetExtras() []*Extra {
 	if x != nil {
 		return x.Extras
+	}
+	return nil
+}
+
+func (x *Agenda) GetWake() int64 {
+	if x != nil {
+		return x.Wake
+	}
+	return 0
+}
+
+func (x *Agenda) GetShortestFirst() bool {
+	if x != nil {
+		return x.ShortestFirst
+	}
+	return false
+}
+
+func (x *Agenda) GetRunningJobs() []uint32 {
+	if x != nil {
+		return x.RunningJobs
+	}
+	return nil
+}
+
+func (x *Agenda) GetRunningExpected() []uint32 {
+	if x != nil {
+		return x.RunningExpected
 	}
 	return nil
 }
@@ -320,13 +353,17 @@ const file_sdk_proto_sched_v1_sched_proto_rawDesc = "" +
 	"\x1esdk/proto/sched/v1/sched.proto\x12\x0fsluice.sched.v1\"1\n" +
 	"\vPlanRequest\x12\x10\n" +
 	"\x03rev\x18\x01 \x01(\x04R\x03rev\x12\x10\n" +
-	"\x03now\x18\x02 \x01(\x03R\x03now\"\xbc\x01\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\"\xc5\x02\n" +
 	"\x06Agenda\x12\x12\n" +
 	"\x04jobs\x18\x01 \x03(\rR\x04jobs\x12!\n" +
 	"\fwhen_blocked\x18\x02 \x01(\fR\vwhenBlocked\x12'\n" +
 	"\x0fdefault_blocked\x18\x03 \x01(\rR\x0edefaultBlocked\x12\"\n" +
 	"\freservations\x18\x04 \x01(\rR\freservations\x12.\n" +
-	"\x06extras\x18\x05 \x03(\v2\x16.sluice.sched.v1.ExtraR\x06extras\"\xe1\x01\n" +
+	"\x06extras\x18\x05 \x03(\v2\x16.sluice.sched.v1.ExtraR\x06extras\x12\x12\n" +
+	"\x04wake\x18\x06 \x01(\x03R\x04wake\x12%\n" +
+	"\x0eshortest_first\x18\a \x01(\bR\rshortestFirst\x12!\n" +
+	"\frunning_jobs\x18\b \x03(\rR\vrunningJobs\x12)\n" +
+	"\x10running_expected\x18\t \x03(\rR\x0frunningExpected\"\xe1\x01\n" +
 	"\x05Extra\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\rR\bposition\x12\x1a\n" +
 	"\bexpected\x18\x02 \x01(\rR\bexpected\x12\x1d\n" +
