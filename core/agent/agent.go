@@ -20,7 +20,7 @@
 //
 // Failure modes: without a controller, jobs go on and reports wait; without a
 // launcher, launches wait until it is back; with a full disk, launches fail and
-// are reported, and reports stay in memory.
+// are reported, and reports stay in memory, and what they tell of in the spool.
 package agent
 
 import (
@@ -93,6 +93,8 @@ type Agent struct {
 	gone     map[runKey]struct{}           // runs whose end is reported but not acknowledged
 	over     map[runKey]int64              // runs that ended here, until no credential for them is good
 	overMax  int
+	looking  int                // calls of Recover under way
+	lately   map[share]struct{} // what ended or was forgotten meanwhile
 	lastNum  uint64
 	link     *link // nil: not connected
 	linkGen  uint64
@@ -100,7 +102,6 @@ type Agent struct {
 	starting []*lateStart
 	lateOn   bool
 	tickets  steps.Ticket
-	search   *search          // nil: none goes on
 	nonces   map[string]int64 // of step credentials used, until they expire
 	stopping bool
 }
@@ -130,7 +131,7 @@ func Open(cfg Config) (*Agent, error) {
 	a := &Agent{Config: cfg, launcher: cfg.Hub.l, cmds: make(chan func(), 1024), ended: make(chan struct{}),
 		found: make(chan struct{}), launches: make(chan struct{}, launchSlots),
 		runs: make(map[wlm.JobID]*run), awaiting: make(map[wlm.JobID][]chan struct{}),
-		gone: make(map[runKey]struct{}), over: make(map[runKey]int64), overMax: overSweep, nonces: make(map[string]int64)}
+		gone: make(map[runKey]struct{}), over: make(map[runKey]int64), lately: make(map[share]struct{}), overMax: overSweep, nonces: make(map[string]int64)}
 	var err error
 	if a.signer, err = auth.NewSigner(cfg.Spool); err != nil {
 		return nil, fmt.Errorf("the step manager's key: %w", err)
@@ -141,8 +142,8 @@ func Open(cfg Config) (*Agent, error) {
 	if a.reports, err = openReports(filepath.Join(cfg.Spool, "reports"), cfg.Log); err != nil {
 		return nil, err
 	}
+	a.lastNum = a.reports.last()
 	for _, r := range a.reports.unacked() {
-		a.lastNum = max(a.lastNum, r.GetNumber())
 		if k, ok := endOf(r); ok {
 			a.gone[k] = struct{}{}
 		}
@@ -350,21 +351,13 @@ func (a *Agent) reportStarts() {
 }
 
 // forget drops an ended step's directory, away from the loop.
-func (a *Agent) forget(ref *launchv1.StepRef, then func()) {
+func (a *Agent) forget(ref *launchv1.StepRef, restarts uint32) {
+	a.noteOld(share{runKey{wlm.JobID(ref.GetJob()), restarts}, wlm.StepID(ref.GetStep())})
 	go func() {
-		a.ask(func() {
-			if a.search != nil {
-				a.search.forgot[stepKey{ref.GetJob(), ref.GetStep()}] = true
-			}
-		})
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
 		if err := a.launcher.Forget(ctx, ref); err != nil {
-			a.Log.Warn("a step's directory stays until the next restart", "job", ref.GetJob(), "step", wlm.StepID(ref.GetStep()), "err", err)
-			return
-		}
-		if then != nil {
-			then()
+			a.Log.Warn("a step's directory stays until the launcher restarts", "job", ref.GetJob(), "step", wlm.StepID(ref.GetStep()), "err", err)
 		}
 	}()
 }

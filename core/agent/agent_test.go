@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ type fakeLauncher struct {
 	signals chan string
 	forgot  chan string
 	listed  chan chan struct{} // nil, or takes a channel that a Recover waits for after it has looked
+	strange bool               // it knows no step, as one that has just started
 }
 
 type fakeStep struct {
@@ -61,12 +63,22 @@ func (f *fakeLauncher) Launch(_ context.Context, r *launchv1.LaunchRequest) (*la
 	if f.fail != nil {
 		return nil, f.fail
 	}
+	if f.steps[name(r.Job, r.Step)] != nil {
+		return nil, errs.Newf("launch", errs.Exists, "launched before")
+	}
 	f.steps[name(r.Job, r.Step)] = &fakeStep{q: r}
 	f.launchc <- r
 	return &launchv1.LaunchReply{Pids: make([]uint32, len(r.TaskIds))}, nil
 }
 
 func (f *fakeLauncher) Signal(_ context.Context, r *launchv1.SignalRequest) error {
+	f.mu.Lock()
+	strange := f.strange
+	f.mu.Unlock()
+	if strange {
+		f.signals <- "unknown"
+		return errs.Newf("launch", errs.NotFound, "no such step")
+	}
 	f.signals <- fmt.Sprintf("%s %d", name(r.Step.Job, r.Step.Step), r.Signal)
 	return nil
 }
@@ -438,7 +450,7 @@ func TestStartsWhileLooking(t *testing.T) {
 	w.l.listed = nil
 	w.l.mu.Unlock()
 	for ok := false; !ok; {
-		w.a.ask(func() { ok = w.a.search == nil })
+		w.a.ask(func() { ok = w.a.looking == 0 })
 	}
 	if w.has(1) {
 		t.Error("the ended job is back")
@@ -515,6 +527,122 @@ func TestLauncherRestarts(t *testing.T) {
 	w.l.end(1, batch, 0) // perhaps while nobody watches
 	if e := next(t, w.ctl.reports).GetStepEnded(); e.GetStep().GetJob() != 1 {
 		t.Errorf("reported %v", e)
+	}
+}
+
+// watched reports whether somebody watches the launcher.
+func (w *world) watched() bool {
+	w.l.mu.Lock()
+	defer w.l.mu.Unlock()
+	return w.l.tell != nil
+}
+
+// running waits until a job's batch step runs, as far as the agent knows.
+func (w *world) running(job wlm.JobID) {
+	w.t.Helper()
+	for end := time.Now().Add(patience); ; runtime.Gosched() {
+		ok := false
+		w.a.ask(func() {
+			r := w.a.runs[job]
+			ok = r != nil && r.steps[wlm.StepBatch] != nil && r.steps[wlm.StepBatch].state == stepRunning
+		})
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("job %d does not run", job)
+		}
+	}
+}
+
+// A signal that reaches a launcher which has just been started, and does not
+// know the step yet, is sent again.
+func TestSignalToNewLauncher(t *testing.T) {
+	w := newWorld(t)
+	w.send(w.startJob(1, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	w.running(1)
+	w.l.mu.Lock()
+	w.l.strange = true
+	w.l.mu.Unlock()
+	w.send(terminate(1, wlm.Cancelled, 3000))
+	if got := next(t, w.l.signals); got != "unknown" {
+		t.Fatalf("signal %q", got)
+	}
+	w.l.mu.Lock()
+	w.l.strange = false
+	w.l.mu.Unlock()
+	for _, want := range []string{"1.batch 18", "1.batch 15"} {
+		got := next(t, w.l.signals)
+		for got == "unknown" {
+			got = next(t, w.l.signals)
+		}
+		if got != want {
+			t.Errorf("signal %q, want %q", got, want)
+		}
+	}
+}
+
+// again is a later run of a job.
+func (w *world) again(id, restarts uint32) *nodev1.ToNode {
+	m := w.startJob(id, wlm.KindBatch, 1)
+	cred := new(nodev1.Credential)
+	if err := proto.Unmarshal(m.GetStart().GetCredential(), cred); err != nil {
+		w.t.Fatal(err)
+	}
+	cred.Restarts = restarts
+	msg, err := proto.Marshal(cred)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m.GetStart().Credential, m.GetStart().Signature = msg, w.ctl.signer.Sign(msg)
+	return m
+}
+
+// The controller starts a job anew while its earlier run is still here: that
+// run is ended, then the later one starts, and its file stays.
+func TestLaterRun(t *testing.T) {
+	w := newWorld(t)
+	w.send(w.startJob(1, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	w.running(1)
+	w.send(w.again(1, 1))
+	if got := next(t, w.l.signals); got != "1.batch 18" {
+		t.Errorf("signal %q", got)
+	}
+	none(t, w.l.launchc)
+	w.l.end(1, batch, 15)
+	next(t, w.ctl.reports)
+	if q := next(t, w.l.launchc); q.Restarts != 1 {
+		t.Errorf("launched %v", q)
+	}
+	w.running(1)
+	next(t, w.l.forgot)
+	w.a.ask(func() {})
+	if _, err := os.Stat(filepath.Join(w.spool, "jobs", "1")); err != nil {
+		t.Errorf("the later run's file: %v", err)
+	}
+}
+
+// A later run that was cancelled before it could start does not start.
+func TestLaterRunCancelled(t *testing.T) {
+	w := newWorld(t)
+	w.send(w.startJob(1, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	end := terminate(1, wlm.Cancelled, 30)
+	end.GetTerminate().Restarts = 1
+	w.send(w.again(1, 1), end)
+	if g := next(t, w.ctl.reports).GetJobGone(); g.GetRestarts() != 1 {
+		t.Errorf("reported %v", g)
+	}
+	w.l.end(1, batch, 15)
+	if e := next(t, w.ctl.reports).GetStepEnded(); e.GetRestarts() != 0 {
+		t.Errorf("reported %v", e)
+	}
+	next(t, w.l.forgot)
+	w.send(w.startJob(2, wlm.KindBatch, 1))
+	if q := next(t, w.l.launchc); q.Job != 2 {
+		t.Errorf("launched %v", q)
 	}
 }
 
@@ -637,6 +765,71 @@ func TestLongStep(t *testing.T) {
 	}
 }
 
+// Numbers of reports go on after a restart, also when none waits: one that was
+// given again would count as acknowledged.
+func TestReportNumbersGoOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reports")
+	log := slog.New(slog.DiscardHandler)
+	for round := range uint64(3) {
+		l, err := openReports(path, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.last(); got != 2*round {
+			t.Fatalf("round %d: the last number is %d, want %d", round, got, 2*round)
+		}
+		for i := range uint64(2) {
+			done := make(chan struct{})
+			l.add(&nodev1.Report{Number: 2*round + i + 1}, func() { close(done) })
+			next(t, done)
+		}
+		if got := len(l.unacked()); got != 2 {
+			t.Errorf("round %d: %d reports wait, want 2", round, got)
+		}
+		l.ack(2*round + 2)
+		l.close()
+	}
+}
+
+// What a full disk does not take is not taken for kept, and leaves nothing torn
+// behind: it is written once there is room.
+func TestReportsAndFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reports")
+	l, err := openReports(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := make(chan uint64, 3)
+	add := func(n uint64) { l.add(&nodev1.Report{Number: n}, func() { kept <- n }) }
+	add(1)
+	next(t, kept)
+	good := l.f
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here")
+	}
+	l.f = full // the writer rests: nothing waits
+	add(2)
+	add(3)
+	l.ack(2) // what is acknowledged needs no disk
+	if n := next(t, kept); n != 2 {
+		t.Errorf("report %d was taken for kept", n)
+	}
+	if n := next(t, kept); n != 3 { // rewritten, since /dev/full cannot be cut
+		t.Errorf("report %d, want 3", n)
+	}
+	good.Close()
+	l.close()
+	again, err := openReports(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	if u := again.unacked(); len(u) != 1 || u[0].GetNumber() != 3 {
+		t.Errorf("after a restart: %v", u)
+	}
+}
+
 func TestTornLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "reports")
 	log := slog.New(slog.DiscardHandler)
@@ -687,4 +880,26 @@ func FuzzRecords(f *testing.F) {
 			t.Fatalf("%d of %d bytes are whole, %v", whole, len(b), err)
 		}
 	})
+}
+
+// A plugin that is replaced between the search for steps and the watch tells
+// nothing of them before it was made to look: it is, once it says that it hears.
+func TestLauncherReplacedBeforeWatch(t *testing.T) {
+	w := newWorld(t)
+	w.send(w.startJob(1, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	w.running(1)
+	for !w.watched() {
+		runtime.Gosched()
+	}
+	w.l.mu.Lock()
+	tell := w.l.tell
+	w.l.steps[name(1, batch)].gone = &launchv1.StepGone{Status: 3 << 8, Time: 1} // nobody is told
+	w.l.mu.Unlock()
+	if err := tell(&launchv1.Happening{}); err != nil {
+		t.Fatal(err)
+	}
+	if e := next(t, w.ctl.reports).GetStepEnded(); e.GetStep().GetStatus() != 3<<8 {
+		t.Errorf("reported %v", e)
+	}
 }

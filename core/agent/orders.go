@@ -108,7 +108,14 @@ func (a *Agent) startJob(m *nodev1.StartJob) error {
 		case r.restarts > key.restarts:
 			return errs.Newf(op, errs.State, "a later run of job %d is here", key.job)
 		default:
-			return errs.Newf(op, errs.Busy, "an earlier run of job %d is still here", key.job)
+			// The controller has given the earlier run up, and may have lost sight
+			// of it. The later one starts when nothing of it is left.
+			r.next = m
+			if r.term == nil {
+				a.terminateJob(&nodev1.Terminate{Job: uint32(key.job), Restarts: r.restarts,
+					State: uint32(wlm.Pending), KillWait: uint32(a.KillWait / time.Second)})
+			}
+			return nil
 		}
 	}
 	if len(cred.GetStepKey()) > 0 && !bytes.Equal(cred.GetStepKey(), a.signer.Public()) {
@@ -190,6 +197,9 @@ func (a *Agent) terminateJob(m *nodev1.Terminate) {
 	key := runKey{wlm.JobID(m.GetJob()), m.GetRestarts()}
 	r := a.runs[key.job]
 	if r == nil || r.restarts != key.restarts {
+		if r != nil && r.next != nil && r.restarts < key.restarts {
+			r.next = nil // it need not start any more
+		}
 		if _, told := a.gone[key]; !told {
 			a.jobGone(key, false)
 		}
@@ -333,9 +343,7 @@ func (a *Agent) sendSignals(s *step) {
 				if i == 0 {
 					r.Notice = g.notice
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-				err := a.launcher.Signal(ctx, r)
-				cancel()
+				err := a.sendSignal(s, r)
 				if err != nil && errs.KindOf(err) != errs.NotFound {
 					a.Log.Warn("signal not sent", "job", ref.GetJob(), "step", wlm.StepID(ref.GetStep()), "signal", int(sig), "err", err)
 				}
@@ -346,4 +354,26 @@ func (a *Agent) sendSignals(s *step) {
 			a.sendSignals(s)
 		})
 	}()
+}
+
+// sendSignal sends one signal, away from the loop. A launcher that does not know
+// the step may have been started just now, and will know it soon.
+func (a *Agent) sendSignal(s *step, r *launchv1.SignalRequest) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	for {
+		err := a.launcher.Signal(ctx, r)
+		if errs.KindOf(err) != errs.NotFound {
+			return err
+		}
+		select {
+		case <-s.ended:
+			return nil
+		case <-a.ended:
+			return nil
+		case <-ctx.Done():
+			return err
+		case <-time.After(watchPause):
+		}
+	}
 }

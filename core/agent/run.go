@@ -38,6 +38,7 @@ type run struct {
 
 	suspended bool
 	term      *termination
+	next      *nodev1.StartJob // a later run, which starts when this one is gone
 }
 
 func (r *run) key() runKey { return runKey{r.job, r.restarts} }
@@ -75,6 +76,8 @@ type step struct {
 	ended   chan struct{} // closed when gone is set
 	signals []signalling
 	sending bool
+	tries   int  // launches that found the step's directory taken
+	doubted bool // it was said that nobody knows whether it runs
 
 	sessions  int  // streams that are attached
 	delivered bool // some stream told srun the end
@@ -246,32 +249,20 @@ func (a *Agent) launch(s *step, q *launchv1.LaunchRequest, done func(error)) {
 }
 
 func (a *Agent) launched(s *step, q *launchv1.LaunchRequest, reply *launchv1.LaunchReply, err error, done func(error)) {
+	kind := errs.KindOf(err)
 	switch {
-	case errs.KindOf(err) == errs.Unavail && !a.stopping:
-		// The launcher died under the call: the step may run. Recover knows.
+	case kind == errs.Unavail || kind == errs.Exists && s.tries < existsTries:
+		// The launcher died under the call: the step may run. Or an earlier
+		// launcher, or an earlier run, left its directory. Recover knows.
+		if !s.doubted {
+			s.doubted = true
+			a.Log.Warn("the launcher does not say whether a step runs", "node", a.Node, "job", s.run.job, "step", s.id, "err", err)
+		}
+		if kind == errs.Exists {
+			s.tries++
+		}
 		s.state = stepUnsure
-		go func() {
-			time.Sleep(watchPause)
-			ctx, cancel := context.WithTimeout(context.Background(), launchTimeout)
-			defer cancel()
-			found, rerr := a.launcher.Recover(ctx, a.Spool)
-			a.post(func() {
-				if s.state != stepUnsure || s.gone != nil {
-					if done != nil {
-						done(nil)
-					}
-					return
-				}
-				if rerr == nil && a.adopt(s, found) {
-					if done != nil {
-						done(nil)
-					}
-					return
-				}
-				s.state = stepLaunching
-				go a.launch(s, q, done)
-			})
-		}()
+		go a.findOut(s, q, done)
 		return
 	case err != nil:
 		delete(s.run.steps, s.id)
@@ -290,6 +281,40 @@ func (a *Agent) launched(s *step, q *launchv1.LaunchRequest, reply *launchv1.Lau
 	if done != nil {
 		done(err)
 	}
+}
+
+// existsTries is how often a step is launched again whose directory is there
+// and not its own: what is left in it takes a moment to be forgotten.
+const existsTries = 100
+
+// findOut looks, away from the loop, for a step whose launch went an unknown
+// way, and launches it again when it is not there.
+func (a *Agent) findOut(s *step, q *launchv1.LaunchRequest, done func(error)) {
+	select {
+	case <-a.ended:
+		return
+	case <-time.After(watchPause):
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), launchTimeout)
+	defer cancel()
+	a.look(ctx, func(found *launchv1.RecoverReply, _ map[*step]bool, err error) {
+		switch {
+		case s.state != stepUnsure || s.gone != nil || err == nil && a.adopt(s, found):
+			if done != nil {
+				done(nil)
+			}
+		case err != nil:
+			go a.findOut(s, q, done)
+		case s.run.term != nil: // it never ran, and need not any more
+			a.stepGone(s, &launchv1.StepGone{Status: uint32(wlm.SignalStatus(int(syscall.SIGTERM))), Time: time.Now().Unix()})
+			if done != nil {
+				done(nil)
+			}
+		default:
+			s.state = stepLaunching
+			go a.launch(s, q, done)
+		}
+	})
 }
 
 // stepRuns notes that a step runs.
@@ -312,49 +337,78 @@ func (a *Agent) launchFailed(r *run, err error) {
 	reason := "batch job launch failed: " + err.Error()
 	a.report(&nodev1.Report{Body: &nodev1.Report_LaunchFailed{LaunchFailed: &nodev1.LaunchFailed{
 		Job: uint32(r.job), Restarts: r.restarts, Reason: reason,
-		Drain: kind == errs.Internal || kind == errs.Exhausted}}}, r.log.remove)
+		Drain: kind == errs.Internal || kind == errs.Exhausted}}}, func() { a.unsave(r) })
 	a.drop(r)
 }
 
-// search is a look for steps that goes on. What the launcher finds is of some
-// moment since it began: steps may have been launched and forgotten after that.
-type search struct {
-	running map[*step]bool   // when it began
-	forgot  map[stepKey]bool // since it began
-}
-
-type stepKey struct{ job, step uint32 }
-
-// recoverSteps finds the steps that run or ended while nobody looked.
-func (a *Agent) recoverSteps(ctx context.Context) {
-	a.ask(a.beginSearch)
-	found, err := a.launcher.Recover(ctx, a.Spool)
-	if err != nil {
-		a.Log.Warn("steps not recovered", "node", a.Node, "err", err)
-		a.post(func() { a.search = nil })
-		return
+// unsave removes the file of a run that is over, unless a later run of the job
+// has taken its place.
+func (a *Agent) unsave(r *run) {
+	if now := a.runs[r.job]; r.log.path != "" && (now == nil || now == r) {
+		r.log.remove()
 	}
-	a.post(func() { a.recovered(found) })
 }
 
-func (a *Agent) beginSearch() {
-	a.search = &search{running: make(map[*step]bool), forgot: make(map[stepKey]bool)}
-	for _, r := range a.runs {
-		for _, s := range r.steps {
-			if s.state == stepRunning && s.gone == nil {
-				a.search.running[s] = true
+// look asks the launcher what is there, away from the loop, and hands the answer
+// to then, on the loop, with the steps that ran before. What ended while the
+// launcher looked is left out: its answer may be older than that.
+func (a *Agent) look(ctx context.Context, then func(found *launchv1.RecoverReply, before map[*step]bool, err error)) error {
+	before := make(map[*step]bool)
+	a.ask(func() {
+		a.looking++
+		for _, r := range a.runs {
+			for _, s := range r.steps {
+				before[s] = s.state == stepRunning
 			}
 		}
+	})
+	found, err := a.launcher.Recover(ctx, a.Spool)
+	if found == nil {
+		found = &launchv1.RecoverReply{}
+	}
+	a.post(func() {
+		found.Steps = slices.DeleteFunc(found.GetSteps(), func(m *launchv1.RunningStep) bool {
+			_, ended := a.lately[share{runKey{wlm.JobID(m.GetStep().GetJob()), m.GetRestarts()}, wlm.StepID(m.GetStep().GetStep())}]
+			return ended
+		})
+		if a.looking--; a.looking == 0 {
+			clear(a.lately)
+		}
+		then(found, before, err)
+	})
+	return err
+}
+
+// noteOld notes a step of which a search that goes on may say what was.
+func (a *Agent) noteOld(s share) {
+	if a.looking > 0 {
+		a.lately[s] = struct{}{}
 	}
 }
 
-func (a *Agent) recovered(found *launchv1.RecoverReply) {
-	look := a.search
-	a.search = nil
+// share is this node's share of a step of a run.
+type share struct {
+	run  runKey
+	step wlm.StepID
+}
+
+// recoverSteps finds the steps that run or ended while nobody looked.
+func (a *Agent) recoverSteps(ctx context.Context) error {
+	return a.look(ctx, func(found *launchv1.RecoverReply, before map[*step]bool, err error) {
+		if err != nil {
+			a.Log.Warn("steps not recovered", "node", a.Node, "err", err)
+			return
+		}
+		a.recovered(found, before)
+	})
+}
+
+// recovered takes what the launcher found. A step that it did not find is lost
+// if it ran before the launcher looked; others were launched meanwhile.
+func (a *Agent) recovered(found *launchv1.RecoverReply, before map[*step]bool) {
 	seen := make(map[*step]bool)
 	for _, m := range found.GetSteps() {
-		if m.GetStep().GetNode() != "" && m.GetStep().GetNode() != string(a.Node) ||
-			look.forgot[stepKey{m.GetStep().GetJob(), m.GetStep().GetStep()}] {
+		if m.GetStep().GetNode() != "" && m.GetStep().GetNode() != string(a.Node) {
 			continue
 		}
 		if s := a.foundStep(m); s != nil {
@@ -363,7 +417,7 @@ func (a *Agent) recovered(found *launchv1.RecoverReply) {
 	}
 	for _, r := range a.runs {
 		for _, s := range r.steps {
-			if look.running[s] && !seen[s] && s.gone == nil {
+			if before[s] && !seen[s] && s.gone == nil {
 				a.stepGone(s, &launchv1.StepGone{Status: uint32(wlm.SignalStatus(int(syscall.SIGKILL))), Error: "the launcher lost the step", Time: time.Now().Unix()})
 			}
 		}
@@ -405,7 +459,7 @@ func (a *Agent) foundStep(m *launchv1.RunningStep) *step {
 	if r == nil || r.restarts != m.GetRestarts() {
 		_, told := a.gone[runKey{job, m.GetRestarts()}]
 		if m.GetGone() != nil && (told || r != nil) {
-			a.forget(m.GetStep(), nil)
+			a.forget(m.GetStep(), m.GetRestarts())
 			return nil
 		}
 		if r != nil {
@@ -417,7 +471,7 @@ func (a *Agent) foundStep(m *launchv1.RunningStep) *step {
 	s := r.steps[id]
 	if s == nil {
 		if _, told := a.gone[r.key()]; told && id == wlm.StepBatch && m.GetGone() != nil {
-			a.forget(m.GetStep(), nil)
+			a.forget(m.GetStep(), m.GetRestarts())
 			return nil
 		}
 		s = a.newStep(r, id, m.GetTaskIds())
@@ -462,6 +516,7 @@ func (a *Agent) stepGone(s *step, g *launchv1.StepGone) {
 	}
 	s.gone = g
 	close(s.ended)
+	a.noteOld(share{s.run.key(), s.id})
 	if g.GetError() != "" {
 		a.Log.Warn("step ended", "node", a.Node, "job", s.run.job, "step", s.id, "err", g.GetError())
 	}
@@ -481,11 +536,10 @@ func (a *Agent) stepGone(s *step, g *launchv1.StepGone) {
 	}
 	ref := a.ref(s)
 	a.report(a.endReport(a.batchRecord(s), r.restarts, g, clean), func() {
-		a.forget(ref, func() {
-			if clean {
-				r.log.remove()
-			}
-		})
+		if clean {
+			a.unsave(r)
+		}
+		a.forget(ref, r.restarts)
 	})
 	if clean {
 		a.drop(r)
@@ -510,8 +564,8 @@ func (a *Agent) settle(r *run) {
 func (a *Agent) finish(r *run, unkillable bool) {
 	a.endGrants(r)
 	a.jobGone(r.key(), unkillable)
+	a.unsave(r)
 	a.drop(r)
-	r.log.remove()
 }
 
 func (a *Agent) jobGone(k runKey, unkillable bool) {
@@ -535,6 +589,12 @@ func (a *Agent) drop(r *run) {
 	for _, s := range r.steps {
 		if s.gone != nil && s.sessions == 0 {
 			a.forgetNow(s)
+		}
+	}
+	if m := r.next; m != nil {
+		r.next = nil
+		if err := a.startJob(m); err != nil {
+			a.Log.Warn("order not carried out", "node", a.Node, "job", r.job, "err", err)
 		}
 	}
 }
@@ -566,7 +626,7 @@ func (a *Agent) forgetNow(s *step) {
 	if s.run.steps[s.id] == s {
 		delete(s.run.steps, s.id)
 	}
-	a.forget(a.ref(s), nil)
+	a.forget(a.ref(s), s.run.restarts)
 	// The grant of an srun that never came back ends with it.
 	if g := s.run.grants[s.id]; g != nil && !s.delivered {
 		a.endStep(s.run, s.id, wlm.WaitStatus(s.gone.GetStatus()), true)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -82,7 +83,8 @@ type reportLog struct {
 	path string
 	log  *slog.Logger
 	f    *os.File
-	size int
+	size int  // of what is whole
+	torn bool // the file has more than that
 
 	mu      sync.Mutex // guards all below
 	queue   []logged
@@ -114,7 +116,9 @@ func openReports(path string, log *slog.Logger) (*reportLog, error) {
 			if err := proto.Unmarshal(p, r); err != nil {
 				return err
 			}
-			l.live = append(l.live, r)
+			if n := len(l.live); n == 0 || r.GetNumber() > l.live[n-1].GetNumber() {
+				l.live = append(l.live, r)
+			}
 		case recAck:
 			if len(p) == 8 {
 				l.acked = max(l.acked, binary.BigEndian.Uint64(p))
@@ -134,6 +138,19 @@ func openReports(path string, log *slog.Logger) (*reportLog, error) {
 	}
 	go l.write()
 	return l, nil
+}
+
+// last is the highest number that a report of this node ever had, as far as is
+// known. A number is not given again: what comes behind an acknowledgement is
+// not acknowledged by it.
+func (l *reportLog) last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.acked
+	if len(l.live) > 0 {
+		n = max(n, l.live[len(l.live)-1].GetNumber())
+	}
+	return n
 }
 
 // unacked returns the reports that the controller has not acknowledged.
@@ -176,62 +193,103 @@ func (l *reportLog) signal() {
 	}
 }
 
+// retryAfter is how long reports wait that a full disk did not take.
+const retryAfter = time.Second
+
 func (l *reportLog) write() {
 	defer close(l.done)
+	var held []logged // neither on disk nor acknowledged
+	failing := false
 	for range l.wake {
 		l.mu.Lock()
-		batch, acked, told, closed := l.queue, l.acked, l.ackTold, l.closed
+		held = append(held, l.queue...)
+		acked, told, closed := l.acked, l.ackTold, l.closed
 		l.queue = nil
 		l.mu.Unlock()
-		var b []byte
-		if acked > told {
-			b = appendRecord(b, recAck, binary.BigEndian.AppendUint64(nil, acked))
+		err := l.keep(held, acked, told)
+		if err != nil && !failing {
+			// They are in memory and are sent; until they are acknowledged or on
+			// disk, what they tell of is not forgotten.
+			l.log.Error("reports are not on disk", "path", l.path, "err", err)
 		}
-		for _, q := range batch {
-			if q.r.GetNumber() <= acked {
-				continue
-			}
-			if p, err := proto.Marshal(q.r); err == nil {
-				b = appendRecord(b, recReport, p)
-			}
-		}
-		if len(b) > 0 {
-			if err := l.flush(b); err != nil {
-				// Reports are in memory and are sent; only a crash could lose them.
-				l.log.Error("reports are not on disk", "path", l.path, "err", err)
-			}
-			l.mu.Lock()
-			l.ackTold = acked
-			l.mu.Unlock()
-		}
-		for _, q := range batch {
-			if q.then != nil {
+		failing = err != nil
+		rest := held[:0:0]
+		for _, q := range held {
+			switch {
+			case err != nil && q.r.GetNumber() > acked:
+				rest = append(rest, q)
+			case q.then != nil:
 				q.then()
 			}
 		}
+		held = rest
 		if closed {
 			l.f.Close()
 			return
 		}
+		if failing {
+			time.AfterFunc(retryAfter, l.signal)
+		}
 	}
 }
 
+// keep puts on disk what is not acknowledged, with the newest acknowledgement.
+func (l *reportLog) keep(batch []logged, acked, told uint64) error {
+	var b []byte
+	if acked > told {
+		b = appendRecord(b, recAck, binary.BigEndian.AppendUint64(nil, acked))
+	}
+	for _, q := range batch {
+		if q.r.GetNumber() <= acked {
+			continue
+		}
+		if p, err := proto.Marshal(q.r); err == nil {
+			b = appendRecord(b, recReport, p)
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	if err := l.flush(b); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.ackTold = acked
+	l.mu.Unlock()
+	return nil
+}
+
+// flush appends whole records or nothing: what follows half a record is lost.
 func (l *reportLog) flush(b []byte) error {
-	n, err := l.f.Write(b)
-	l.size += n
+	if l.torn {
+		if err := l.rewrite(); err != nil {
+			return err
+		}
+	}
+	_, err := l.f.Write(b)
 	if err == nil {
 		err = l.f.Sync()
 	}
-	if err == nil && l.size > compactAt {
-		err = l.rewrite()
+	if err != nil {
+		l.torn = l.f.Truncate(int64(l.size)) != nil
+		return err
 	}
-	return err
+	l.size += len(b)
+	if l.size > compactAt {
+		if err := l.rewrite(); err != nil {
+			l.log.Warn("the report log is not written anew", "path", l.path, "err", err)
+		}
+	}
+	return nil
 }
 
 // rewrite writes the log anew with what is not acknowledged.
 func (l *reportLog) rewrite() error {
 	l.mu.Lock()
 	var b []byte
+	if l.acked > 0 {
+		b = appendRecord(b, recAck, binary.BigEndian.AppendUint64(nil, l.acked))
+	}
 	for _, r := range l.live {
 		p, err := proto.Marshal(r)
 		if err != nil {
@@ -251,7 +309,7 @@ func (l *reportLog) rewrite() error {
 	if l.f != nil {
 		l.f.Close()
 	}
-	l.f, l.size = f, len(b)
+	l.f, l.size, l.torn = f, len(b), false
 	return nil
 }
 
@@ -279,6 +337,7 @@ func writeFile(path string, b []byte) error {
 		err = cerr
 	}
 	if err != nil {
+		os.Remove(tmp) // it may be what fills the disk
 		return err
 	}
 	return os.Rename(tmp, path)
@@ -298,7 +357,12 @@ func (l jobLog) append(create bool, records []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(records)
+	n, err := f.Write(records)
+	if err != nil && n > 0 { // what follows half a record is lost
+		if st, serr := f.Stat(); serr == nil {
+			f.Truncate(st.Size() - int64(n))
+		}
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -88,7 +88,12 @@ func Main(args []string, version string) int {
 		logf("reading the step from standard input: " + err.Error())
 		return 1
 	}
-	lock, err := stepd.Lock(spec.Dir)
+	var lock *os.File
+	if spec.EventsFD != 0 {
+		lock, err = stepd.LockFD(spec.EventsFD)
+	} else {
+		lock, err = stepd.Lock(spec.Dir)
+	}
 	if err != nil {
 		logf(spec.Dir + ": " + err.Error())
 		return 1

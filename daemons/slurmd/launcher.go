@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-hpc/sluice/conf"
 	"github.com/sluice-hpc/sluice/core/pluginhost"
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/launch"
 	"github.com/sluice-hpc/sluice/sdk/proto/launch/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -76,7 +77,8 @@ func (l *lazy) get() (launch.Launcher, error) {
 	defer cancel()
 	p, err := l.host.Start(ctx, l.spec)
 	if err != nil {
-		return nil, err
+		// Whatever it was, no step was touched: a caller may try again.
+		return nil, errs.Newf("slurmd.launcher", errs.Unavail, "starting the launch plugin: %w", err)
 	}
 	l.client = launch.NewClient(p)
 	close(l.up)

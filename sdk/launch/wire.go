@@ -42,13 +42,17 @@ func serve(ctx context.Context, l Launcher, r wirecall.Request) ([]byte, error) 
 		})
 	case methodWatch:
 		return wirecall.Answer(ctx, r, new(launchv1.WatchRequest), func(ctx context.Context, _ *launchv1.WatchRequest) (*launchv1.Empty, error) {
-			return &launchv1.Empty{}, l.Watch(ctx, func(h *launchv1.Happening) error {
+			tell := func(h *launchv1.Happening) error {
 				b, err := wirecall.Marshal("launch.Watch", h)
 				if err != nil {
 					return err
 				}
 				return r.Send(b)
-			})
+			}
+			if err := tell(&launchv1.Happening{}); err != nil {
+				return nil, err
+			}
+			return &launchv1.Empty{}, l.Watch(ctx, tell)
 		})
 	}
 	return nil, wirecall.UnknownMethod(Kind, r.Method)
@@ -73,8 +77,10 @@ func (c *Client) Signal(ctx context.Context, r *launchv1.SignalRequest) error {
 	return wirecall.Ask(ctx, c.caller, Kind, methodSignal, r, new(launchv1.Empty))
 }
 
-// Watch is Launcher's. It ends with errs.Unavail when the plugin does: call it
-// again once the plugin was started again.
+// Watch is Launcher's. Its first happening is empty and says that the plugin
+// hears the call; plugins of before that was so begin without. It ends with
+// errs.Unavail when the plugin does: call it again once the plugin was started
+// again.
 func (c *Client) Watch(ctx context.Context, tell func(*launchv1.Happening) error) error {
 	return c.caller.Stream(ctx, Kind, methodWatch, nil, func(b []byte) error {
 		h := new(launchv1.Happening)

@@ -61,6 +61,7 @@ const Buffer = 1 << 20
 // Spec is what a supervisor runs: one node's share of a step.
 type Spec struct {
 	Dir      string // of the step; absolute
+	EventsFD int    `json:",omitempty"` // descriptor of the events file; 0: opened by its name
 	Node     string
 	Job      uint32
 	Step     uint32
@@ -290,8 +291,16 @@ var ErrLocked = errors.New("stepd: the supervisor is alive")
 
 // Lock takes the lock of a step's directory, or fails with [ErrLocked]. Its
 // holder knows that no supervisor runs, nor will. Closing the file frees it.
-func Lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir+"/"+EventsFile, os.O_WRONLY|os.O_APPEND, 0)
+func Lock(dir string) (*os.File, error) { return lock(dir + "/" + EventsFile) }
+
+// LockFD is [Lock] by a descriptor of the events file, which is closed.
+func LockFD(fd int) (*os.File, error) {
+	defer syscall.Close(fd)
+	return lock("/proc/self/fd/" + strconv.Itoa(fd)) // a file of its own, and so a lock of its own
+}
+
+func lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return nil, err
 	}

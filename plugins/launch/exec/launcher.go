@@ -25,12 +25,16 @@ var _ launch.Launcher = (*launcher)(nil)
 // read again from the spool.
 type launcher struct {
 	stepd string // path of slurmstepd
+	host  int    // pid of the node daemon, whose death ends this process too
 
-	mu    sync.Mutex // guards all below; not held over system calls that wait
-	steps map[stepKey]*step
-	queue []*launchv1.Happening // not yet told
-	wake  chan struct{}         // holds a token when queue is not empty
-	logs  map[string]*os.File   // by spool
+	recovering sync.Mutex // held by Recover: two would mistake each other's locks
+
+	mu      sync.Mutex // guards all below; not held over system calls that wait
+	steps   map[stepKey]*step
+	queue   []*launchv1.Happening // not yet told
+	wake    chan struct{}         // holds a token when queue is not empty
+	watches int                   // calls of Watch; only the last one is told
+	logs    map[string]*os.File   // by spool
 }
 
 type stepKey struct{ job, step uint32 }
@@ -51,7 +55,7 @@ type step struct {
 }
 
 func newLauncher(stepd string) *launcher {
-	return &launcher{stepd: stepd, steps: make(map[stepKey]*step), wake: make(chan struct{}, 1),
+	return &launcher{stepd: stepd, host: os.Getppid(), steps: make(map[stepKey]*step), wake: make(chan struct{}, 1),
 		logs: make(map[string]*os.File)}
 }
 
@@ -76,13 +80,15 @@ func (l *launcher) Launch(ctx context.Context, r *launchv1.LaunchRequest) (*laun
 	if taken {
 		return nil, launchedBefore(op, r)
 	}
-	if err := l.makeDir(s, r); err != nil {
+	record, err := l.makeDir(s, r)
+	if err != nil {
 		l.mu.Lock()
 		delete(l.steps, s.key)
 		l.mu.Unlock()
 		return nil, err
 	}
-	events, err := l.start(s, spec)
+	events, err := l.start(s, spec, record)
+	record.Close()
 	if err != nil {
 		l.drop(s)
 		return nil, errs.Newf(op, errs.Internal, "starting %s: %w", l.stepd, err)
@@ -106,28 +112,37 @@ func (l *launcher) Launch(ctx context.Context, r *launchv1.LaunchRequest) (*laun
 	return &launchv1.LaunchReply{Pids: s.pids, Socket: s.socket(), Supervisor: uint32(supervisor)}, nil
 }
 
-// makeDir makes the step's directory. The events file in it is what makes a
-// second launch of the same step fail.
-func (l *launcher) makeDir(s *step, r *launchv1.LaunchRequest) error {
+// makeDir makes the step's directory and returns its events file, which is what
+// makes a second launch of the same step fail.
+//
+// A launcher may be stopped for long, and its node daemon be killed and started
+// again meanwhile, which then launches the step by another launcher. So this one
+// looks, once the directory is there, whether its own daemon lives: if it does,
+// the next one will find the directory.
+func (l *launcher) makeDir(s *step, r *launchv1.LaunchRequest) (*os.File, error) {
 	const op = "launch/exec.Launch"
 	if err := os.Mkdir(s.dir, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
-		return errs.Newf(op, errs.Exhausted, "making the step's directory: %w", err)
+		return nil, errs.Newf(op, errs.Exhausted, "making the step's directory: %w", err)
 	}
 	f, err := os.OpenFile(s.dir+"/"+stepd.EventsFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		if errors.Is(err, os.ErrExist) {
-			return launchedBefore(op, r)
+			return nil, launchedBefore(op, r)
 		}
-		return errs.Newf(op, errs.Exhausted, "making the step's events file: %w", err)
+		return nil, errs.Newf(op, errs.Exhausted, "making the step's events file: %w", err)
 	}
-	f.Close()
+	if os.Getppid() != l.host {
+		f.Close() // the directory is left to whoever launches the step now
+		return nil, errs.Newf(op, errs.Unavail, "slurmd has died")
+	}
 	if len(r.GetScript()) > 0 {
 		if err := writeScript(s.dir+"/"+stepd.ScriptFile, r); err != nil {
+			f.Close()
 			os.RemoveAll(s.dir)
-			return errs.Newf(op, errs.Exhausted, "writing the batch script: %w", err)
+			return nil, errs.Newf(op, errs.Exhausted, "writing the batch script: %w", err)
 		}
 	}
-	return nil
+	return f, nil
 }
 
 func launchedBefore(op string, r *launchv1.LaunchRequest) error {
@@ -156,8 +171,11 @@ func writeScript(path string, r *launchv1.LaunchRequest) error {
 	return f.Close()
 }
 
-// start runs the supervisor in a session of its own and hands it the step.
-func (l *launcher) start(s *step, spec *stepd.Spec) (events *os.File, err error) {
+// start runs the supervisor in a session of its own and hands it the step. It
+// gets the events file as a descriptor: by its name, it could find that of a
+// later launch when it comes late.
+func (l *launcher) start(s *step, spec *stepd.Spec, record *os.File) (events *os.File, err error) {
+	spec.EventsFD = recordFD
 	payload, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
@@ -174,7 +192,7 @@ func (l *launcher) start(s *step, spec *stepd.Spec) (events *os.File, err error)
 	}
 	title := "slurmstepd: [" + wlm.JobID(s.key.job).String() + "." + wlm.StepID(s.key.step).String() + "]"
 	p, err := os.StartProcess(l.stepd, []string{title}, &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=2"},
-		Files: []*os.File{inR, outW, l.log(s.dir)}, Sys: &syscall.SysProcAttr{Setsid: true}})
+		Files: []*os.File{inR, outW, l.log(s.dir), recordFD: record}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	inR.Close()
 	outW.Close()
 	if err != nil {
@@ -189,6 +207,9 @@ func (l *launcher) start(s *step, spec *stepd.Spec) (events *os.File, err error)
 	}
 	return outR, nil
 }
+
+// recordFD is the supervisor's descriptor of its events file.
+const recordFD = 3
 
 // log is the file that supervisors of one spool write complaints to.
 func (l *launcher) log(dir string) *os.File {
@@ -347,9 +368,12 @@ func usage(u *stepd.Usage) *launchv1.Usage {
 		ReadBytes: u.Read, WrittenBytes: u.Written}
 }
 
-// Watch tells first what is kept of every step, then what happens.
+// Watch tells first what is kept of every step, then what happens. A Watch that
+// is still on its way out takes nothing from the next one.
 func (l *launcher) Watch(ctx context.Context, tell func(*launchv1.Happening) error) error {
 	l.mu.Lock()
+	l.watches++
+	mine := l.watches
 	var batch []*launchv1.Happening
 	for _, s := range l.steps {
 		batch = append(batch, s.told...)
@@ -368,6 +392,14 @@ func (l *launcher) Watch(ctx context.Context, tell func(*launchv1.Happening) err
 		case <-l.wake:
 		}
 		l.mu.Lock()
+		if l.watches != mine {
+			select {
+			case l.wake <- struct{}{}:
+			default:
+			}
+			l.mu.Unlock()
+			return nil
+		}
 		batch, l.queue = l.queue, nil
 		l.mu.Unlock()
 	}

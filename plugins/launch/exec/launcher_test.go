@@ -584,9 +584,11 @@ func TestOutOfMemory(t *testing.T) {
 // runs nothing.
 func TestNeverBegan(t *testing.T) {
 	b := newBench(t)
-	if err := b.makeDir(&step{dir: b.spool + "/7.batch"}, b.request("true")); err != nil {
+	f, err := b.makeDir(&step{dir: b.spool + "/7.batch"}, b.request("true"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer f.Close()
 	found, err := b.Recover(context.Background(), b.spool)
 	if err != nil || len(found.GetSteps()) != 0 {
 		t.Errorf("found %v, %v", found, err)
@@ -612,5 +614,63 @@ func BenchmarkLaunch(b *testing.B) {
 		for (<-told).GetGone() == nil {
 		}
 		l.Forget(ctx, &launchv1.StepRef{Job: r.Job})
+	}
+}
+
+// A launcher whose node daemon has died launches nothing: another one may have
+// launched the step already.
+func TestHostDied(t *testing.T) {
+	b := newBench(t)
+	b.host = -1
+	if _, err := b.Launch(context.Background(), b.request("true")); errs.KindOf(err) != errs.Unavail {
+		t.Errorf("error %v, want kind %v", err, errs.Unavail)
+	}
+	if events, err := stepd.ReadEvents(b.spool + "/7.batch"); err != nil || len(events) != 0 {
+		t.Errorf("events %v, %v", events, err)
+	}
+}
+
+// A supervisor that comes late, when its directory was removed and the step was
+// launched again, finds its own events file unlinked and runs nothing.
+func TestLateSupervisor(t *testing.T) {
+	b := newBench(t)
+	r := b.request("sh", "-c", "echo ran >> out2")
+	s := &step{key: stepKey{7, r.GetStep()}, dir: r.GetStepDir()}
+	late, err := b.makeDir(s, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	again, err := b.makeDir(s, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	spec, err := specOf(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := b.start(s, spec, late)
+	late.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(out); err != nil || len(said) != 0 {
+		t.Errorf("the late supervisor said %q, %v", said, err)
+	}
+	if events, err := stepd.ReadEvents(s.dir); err != nil || len(events) != 0 {
+		t.Errorf("events %v, %v", events, err)
+	}
+}
+
+// A Watch that was given up takes nothing from the one that follows.
+func TestSecondWatch(t *testing.T) {
+	b := newBench(t)
+	b.use(b.launcher) // beside the first one
+	b.launch(b.request("true"))
+	if g := b.gone(); g.GetStatus() != 0 {
+		t.Errorf("end %v", g)
 	}
 }

@@ -33,6 +33,8 @@ const lockPause = 10 * time.Millisecond
 // Recover finds the steps of a spool, running or ended. Directories of steps
 // that never began are removed, under the lock.
 func (l *launcher) Recover(_ context.Context, spool string) (*launchv1.RecoverReply, error) {
+	l.recovering.Lock()
+	defer l.recovering.Unlock()
 	entries, err := os.ReadDir(spool)
 	if err != nil {
 		return nil, errs.Newf("launch/exec.Recover", errs.Unavail, "reading the spool: %w", err)
@@ -83,8 +85,13 @@ func (l *launcher) adopt(key stepKey, dir string) *step {
 	b := &events[0]
 	s := &step{key: key, dir: dir, node: b.Node, restarts: b.Restarts, uid: b.UID, ids: b.TaskIDs, pid: b.PID}
 	l.mu.Lock()
-	l.steps[s.key] = s
+	if have = l.steps[s.key]; have == nil {
+		l.steps[s.key] = s
+	}
 	l.mu.Unlock()
+	if have != nil {
+		return have // launched meanwhile
+	}
 	for i := range events {
 		l.happened(s, i, &events[i])
 	}
