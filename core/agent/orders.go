@@ -169,6 +169,9 @@ func (a *Agent) suspendJob(m *nodev1.SuspendJob) error {
 	if r == nil {
 		return nil
 	}
+	if r.suspended && !m.GetResume() {
+		return nil // the order is repeated
+	}
 	r.suspended = !m.GetResume()
 	if m.GetResume() {
 		a.signalAll(r, syscall.SIGCONT)

@@ -129,6 +129,10 @@ func (c *Cluster) emit(e *Event) {
 func (c *Cluster) Replay(e *Event) error { return c.put(e) }
 
 func (c *Cluster) put(e *Event) error {
+	var old *wlm.Job
+	if e.Job != nil {
+		old = c.jobs[e.Job.ID]
+	}
 	if err := c.Tables.Put(e); err != nil {
 		return err
 	}
@@ -146,6 +150,7 @@ func (c *Cluster) put(e *Event) error {
 	}
 	if e.Job != nil {
 		c.schedule(e.Job)
+		c.letGo(old, e.Job)
 	}
 	c.records.add(e)
 	return nil
@@ -205,9 +210,11 @@ func (c *Cluster) schedule(j *wlm.Job) {
 		if j.Eligible == 0 {
 			at(j.Spec.Begin)
 			for _, d := range j.Deps {
-				if d.Kind == wlm.DepAfter && d.Delay > 0 {
-					if t := c.jobs[d.Job]; t != nil && t.Start > 0 {
-						at(t.Start + wlm.Time(d.Delay)*60)
+				if d.Kind == wlm.DepAfter && d.Delay > 0 && d.State == wlm.DepUnfulfilled {
+					for _, t := range c.targets(&d) {
+						if t.Start > 0 {
+							at(t.Start + wlm.Time(d.Delay)*60)
+						}
 					}
 				}
 			}
@@ -222,7 +229,9 @@ func (c *Cluster) schedule(j *wlm.Job) {
 			}
 		}
 		at(j.Spec.Deadline)
-	case j.State.Ended() && j.Flags&wlm.FlagCompleting == 0:
+	case j.State == wlm.Suspended:
+		at(j.Spec.Deadline)
+	case over(j):
 		c.delays(j) // a job that was cancelled counts as started then
 		at(j.End + wlm.Time(c.settings.MinJobAge))
 	}

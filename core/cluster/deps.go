@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"container/heap"
 	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
@@ -101,7 +102,7 @@ func (c *Cluster) targetState(d *wlm.Dep, now wlm.Time) wlm.DepState {
 	var last wlm.Time
 	targets := c.targets(d)
 	for _, t := range targets {
-		over := t.State.Ended() && t.Flags&wlm.FlagCompleting == 0
+		over := over(t)
 		if t.Start == 0 && !t.State.Ended() {
 			started = false
 		}
@@ -109,7 +110,7 @@ func (c *Cluster) targetState(d *wlm.Dep, now wlm.Time) wlm.DepState {
 		if !over {
 			ended = false
 		}
-		if t.State.Ended() && t.State != wlm.Completed {
+		if over && t.State != wlm.Completed {
 			failed = true
 		}
 	}
@@ -197,6 +198,11 @@ func (c *Cluster) corrOpen(j *wlm.Job) *wlm.Dep {
 	return nil
 }
 
+// over reports whether a job has ended and nothing of it is left on its nodes.
+// That, and not the moment its state was decided, is when jobs that wait for its
+// end are looked at.
+func over(j *wlm.Job) bool { return j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 }
+
 // olderNamesake reports whether a live job of the same user and name came first.
 func (c *Cluster) olderNamesake(j *wlm.Job) bool {
 	n := c.named[nameKey{j.Spec.User, j.Spec.Name}]
@@ -204,7 +210,7 @@ func (c *Cluster) olderNamesake(j *wlm.Job) bool {
 		return false
 	}
 	for _, o := range c.jobs {
-		if o.Spec.User == j.Spec.User && o.Spec.Name == j.Spec.Name && !o.State.Ended() &&
+		if o.Spec.User == j.Spec.User && o.Spec.Name == j.Spec.Name && !over(o) &&
 			(o.ID < j.ID || j.ID == 0) && (o.ArrayJob == 0 || o.ArrayJob != j.ArrayJob) {
 			return true
 		}
@@ -248,13 +254,15 @@ func (c *Cluster) judge(j *wlm.Job, now wlm.Time) {
 	deps := c.settleDeps(j, now)
 	j.ReasonText = ""
 	switch {
-	case j.Flags&wlm.FlagCompleting != 0:
-		j.Reason = wlm.WaitCleaning
 	case j.Held:
-		if j.Reason != wlm.WaitHeld && j.Reason != wlm.WaitMaxRequeue {
+		switch j.Reason {
+		case wlm.WaitHeld, wlm.WaitMaxRequeue, wlm.FailLaunch: // who or what holds it
+		default:
 			j.Reason = wlm.WaitHeldUser
 		}
 		j.Priority, j.Ranked = 0, false
+	case j.Flags&wlm.FlagCompleting != 0:
+		j.Reason = wlm.WaitCleaning
 	case deps == wlm.DepFailed:
 		j.Reason = wlm.WaitDepInvalid
 	case deps == wlm.DepUnfulfilled:
@@ -301,16 +309,64 @@ func (c *Cluster) dependents(j *wlm.Job, now wlm.Time) {
 			ids = append(ids, id)
 		}
 	}
+	c.rejudgeAll(ids, now)
 	if j.State.Ended() {
-		for id := range c.singles[nameKey{j.Spec.User, j.Spec.Name}] {
-			ids = append(ids, id)
-		}
+		c.namesakes(j, now)
 	}
+}
+
+// namesakes re-examines the jobs that wait for those with j's name.
+func (c *Cluster) namesakes(j *wlm.Job, now wlm.Time) {
+	var ids []wlm.JobID
+	for id := range c.singles[nameKey{j.Spec.User, j.Spec.Name}] {
+		ids = append(ids, id)
+	}
+	c.rejudgeAll(ids, now)
+}
+
+func (c *Cluster) rejudgeAll(ids []wlm.JobID, now wlm.Time) {
 	slices.SortFunc(ids, func(a, b wlm.JobID) int { return cmp.Compare(a, b) })
 	for _, id := range slices.Compact(ids) {
 		if w := c.jobs[id]; w != nil {
 			c.correspond(w, now)
 			c.rejudge(c.jobs[id], now)
+		}
+	}
+}
+
+// awaited reports whether a pending job still waits for what became of j or of
+// its array. Such a job is not forgotten, however old.
+func (c *Cluster) awaited(j *wlm.Job) bool {
+	for _, target := range [2]wlm.JobID{j.ID, j.ArrayJob} {
+		for id := range c.waiting[target] {
+			if w := c.jobs[id]; w != nil && w.State == wlm.Pending {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// letGo sets the timers of ended jobs that old, a former record of a job,
+// kept from being forgotten, where the present one does not.
+func (c *Cluster) letGo(old, now *wlm.Job) {
+	if old == nil || old.State != wlm.Pending {
+		return
+	}
+	for i := range old.Deps {
+		d := &old.Deps[i]
+		if d.State != wlm.DepUnfulfilled || d.Kind == wlm.DepSingleton {
+			continue
+		}
+		if now.State == wlm.Pending && i < len(now.Deps) && now.Deps[i] == *d {
+			continue
+		}
+		all := *d
+		all.TaskID = wlm.AllTasks
+		for _, t := range c.targets(&all) {
+			if over(t) {
+				heap.Push(&c.timers, timer{t.End + wlm.Time(c.settings.MinJobAge), t.ID})
+			}
 		}
 	}
 }

@@ -228,8 +228,11 @@ func reply(value any) string {
 		for _, j := range v.Terminate {
 			out += fmt.Sprintf("terminate: %s\n", j.ID)
 		}
-		for _, id := range v.Stale {
-			out += fmt.Sprintf("stale: %s\n", id)
+		for _, r := range v.Stale {
+			out += fmt.Sprintf("stale: %s\n", r.Job)
+		}
+		for _, j := range v.Suspend {
+			out += fmt.Sprintf("%s: %s\n", strings.ToLower(j.State.String()), j.ID)
 		}
 	case []string:
 		for _, s := range v {

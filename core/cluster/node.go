@@ -23,7 +23,14 @@ type RegisterReply struct {
 	Unknown   []wlm.JobID // held by the node, unknown here: kept, an administrator decides
 	Start     []*wlm.Job  // its first node, and never heard of
 	Terminate []*wlm.Job  // must be cleaned up there
-	Stale     []wlm.JobID // runs that ended here while the node was away
+	Stale     []Run       // runs that ended here while the node was away
+	Suspend   []*wlm.Job  // are suspended, or were resumed: the node may not have heard
+}
+
+// Run is one run of a job.
+type Run struct {
+	Job      wlm.JobID
+	Restarts uint32
 }
 
 // Op implements Command.
@@ -116,7 +123,10 @@ func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time,
 	reply := &RegisterReply{}
 	held := map[wlm.JobID]*nodev1.JobOnNode{}
 	for _, jn := range m.GetJobs() {
-		held[wlm.JobID(jn.GetJob())] = jn
+		// Of a job's runs the node may still be telling the end of an earlier one.
+		if h := held[wlm.JobID(jn.GetJob())]; h == nil || h.GetRestarts() < jn.GetRestarts() {
+			held[wlm.JobID(jn.GetJob())] = jn
+		}
 	}
 	node := c.Node(name)
 	ids := make([]wlm.JobID, 0, len(c.Usage[node.Index].Jobs))
@@ -126,6 +136,9 @@ func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time,
 	slices.Sort(ids)
 	for _, id := range ids {
 		j, h := c.jobs[id], held[id]
+		if h != nil && h.GetRestarts() == j.Restarts && (j.State == wlm.Suspended || j.State == wlm.Running && j.SuspendTotal > 0) {
+			reply.Suspend = append(reply.Suspend, j)
+		}
 		switch {
 		case slices.Contains(j.Cleaning, name):
 			if h == nil {
@@ -149,7 +162,7 @@ func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time,
 		case j == nil:
 			reply.Unknown = append(reply.Unknown, id)
 		case j.State.Ended() && !slices.Contains(j.Cleaning, name), jn.GetRestarts() < c.runOf(j):
-			reply.Stale = append(reply.Stale, id)
+			reply.Stale = append(reply.Stale, Run{id, jn.GetRestarts()})
 		}
 	}
 	return reply

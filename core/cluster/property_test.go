@@ -82,7 +82,7 @@ func dump(t *rapid.T, c *Cluster) string {
 		}
 		fmt.Fprintf(&b, "%s %x\n", what, data)
 	}
-	fmt.Fprintln(&b, c.NextJob, c.Epoch, c.records.next, c.records.acked, c.running, c.arrayRun, c.named, c.singles, c.waiting, c.arrays)
+	fmt.Fprintln(&b, c.over, c.NextJob, c.Epoch, c.records.next, c.records.acked, c.running, c.arrayRun, c.named, c.singles, c.waiting, c.arrays)
 	for i, n := range c.Nodes {
 		put("node "+string(n.Name), wire.NodeToWire(n))
 		u := c.Usage[i]
@@ -146,9 +146,9 @@ func overWire(t *rapid.T, e *Event) *Event {
 	return EventOfWire(m)
 }
 
-// later is what a cluster does when much time passes: its timers, in effect. A
-// pending job that is looked at again is left out: such timers are hints, and
-// one cluster may have spent a hint that the other still has.
+// later is what a cluster does when much time passes: its timers, in effect.
+// Those are hints, and one cluster may have spent a hint that the other still
+// has: looking at a job once more must change nothing.
 func later(c *Cluster, now wlm.Time) []string {
 	var out []string
 	for _, by := range []wlm.Time{50, 5000} {
@@ -156,9 +156,7 @@ func later(c *Cluster, now wlm.Time) []string {
 			return []string{err.Error()}
 		}
 		for _, e := range c.TakeTurn() {
-			if e.Kind != eventv1.Kind_JOB_CHANGED {
-				out = append(out, fmt.Sprint(by, " ", e))
-			}
+			out = append(out, fmt.Sprint(by, " ", e))
 		}
 	}
 	slices.Sort(out)

@@ -40,7 +40,8 @@ func (c *Cluster) stepStarted(s *wlm.Step, now wlm.Time) {
 		return
 	}
 	j := c.jobs[s.Job]
-	if j == nil || j.State == wlm.Pending || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 || c.Step(s.Job, s.ID) != nil {
+	if j == nil || j.State == wlm.Pending || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 ||
+		c.Step(s.Job, s.ID) != nil || c.stepOver(s.Job, s.ID) {
 		return
 	}
 	s.Partition, s.User, s.JobSubmit, s.Restarts = j.Partition, j.Spec.User, j.Submit, j.Restarts
@@ -56,7 +57,9 @@ func (c *Cluster) stepEnded(node wlm.NodeName, m *nodev1.StepEnded, now wlm.Time
 	if j == nil || m.GetRestarts() != c.runOf(j) || j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 {
 		return
 	}
-	if j.State != wlm.Pending { // a requeued job's steps were closed with its run
+	// A requeued job's steps were closed with its run; and after a break a node
+	// tells again what it does not know to be durable.
+	if j.State != wlm.Pending && !c.stepOver(s.Job, s.ID) {
 		s.Partition, s.User, s.JobSubmit, s.Restarts = j.Partition, j.Spec.User, j.Submit, j.Restarts
 		c.emit(&Event{Kind: eventv1.Kind_STEP_ENDED, Time: now, Step: s})
 	}
@@ -109,7 +112,11 @@ func (c *Cluster) launchFailed(node wlm.NodeName, m *nodev1.LaunchFailed, now wl
 		c.drain(node, now, m.GetReason())
 	}
 	j := c.jobs[wlm.JobID(m.GetJob())]
-	if j == nil || j.State != wlm.Running || m.GetRestarts() != j.Restarts {
+	switch {
+	case j == nil || m.GetRestarts() != c.runOf(j):
+		return
+	case j.State != wlm.Running: // ended, or requeued, before the node could tell
+		c.cleaned(j, now, node)
 		return
 	}
 	o := outcome{state: wlm.Failed, reason: wlm.FailLaunch, text: m.GetReason(), status: wlm.ExitStatus(1), killedBy: wlm.Unset}

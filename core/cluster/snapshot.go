@@ -24,6 +24,7 @@ type Image struct {
 	keys       map[string]keyed
 	keyOrder   []string
 	records    []Record
+	over       []*eventv1.StepsOver
 }
 
 // Image returns a picture of the cluster as it is now.
@@ -49,6 +50,13 @@ func (c *Cluster) Image() *Image {
 	}
 	for k, v := range c.keys {
 		m.keys[k] = v
+	}
+	for id, list := range c.over {
+		o := &eventv1.StepsOver{Job: uint32(id)}
+		for _, r := range list {
+			o.Ranges = append(o.Ranges, uint32(r.first), uint32(r.last))
+		}
+		m.over = append(m.over, o)
 	}
 	return m
 }
@@ -91,6 +99,7 @@ func (m *Image) Parts(yield func(*eventv1.Snapshot) bool) {
 	if !ok {
 		return
 	}
+	part.StepsOver = m.over
 	for _, r := range m.records {
 		part.Records = append(part.Records, &eventv1.QueuedRecord{Number: r.Number, Event: r.Event.ToWire(true)})
 		const records = 1000
@@ -120,6 +129,11 @@ func (c *Cluster) Restore(m *eventv1.Snapshot) error {
 		if c.records.next != next {
 			c.records.next = next
 			c.records.queue = c.records.queue[:len(c.records.queue)-1]
+		}
+	}
+	for _, o := range m.GetStepsOver() {
+		for r := o.GetRanges(); len(r) >= 2; r = r[2:] {
+			c.over[wlm.JobID(o.GetJob())] = append(c.over[wlm.JobID(o.GetJob())], idRange{wlm.StepID(r[0]), wlm.StepID(r[1])})
 		}
 	}
 	for _, q := range m.GetRecords() {

@@ -38,12 +38,16 @@ type Tables struct {
 	blobs    map[string]*Blob
 	arrays   map[wlm.JobID]map[wlm.JobID]struct{} // array id -> records of its tasks
 	waiting  map[wlm.JobID]map[wlm.JobID]struct{} // job -> jobs that depend on it
-	named    map[nameKey]int                      // live jobs by user and name, for singleton
+	named    map[nameKey]int                      // jobs that are not over by user and name, for singleton
 	singles  map[nameKey]map[wlm.JobID]struct{}   // jobs that wait for namesakes
 	running  int
 	arrayRun map[wlm.JobID]uint32         // running tasks of an array
 	derived  map[wlm.JobID]wlm.WaitStatus // highest status of a job's ended steps
+	over     map[wlm.JobID][]idRange      // ended steps of the present run of a live job
 }
+
+// idRange is the steps from first to last.
+type idRange struct{ first, last wlm.StepID }
 
 type nameKey struct {
 	user wlm.UID
@@ -67,7 +71,7 @@ func NewTables() *Tables {
 		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
 		arrays: map[wlm.JobID]map[wlm.JobID]struct{}{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
 		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{},
-		derived: map[wlm.JobID]wlm.WaitStatus{},
+		derived: map[wlm.JobID]wlm.WaitStatus{}, over: map[wlm.JobID][]idRange{},
 	}
 }
 
@@ -235,9 +239,41 @@ func (t *Tables) dropStep(s *wlm.Step) {
 	if len(t.stepsOf[s.Job]) == 0 {
 		delete(t.stepsOf, s.Job)
 	}
+	if j := t.jobs[s.Job]; j != nil && (!j.State.Ended() || j.Flags&wlm.FlagCompleting != 0) {
+		t.over[s.Job] = withID(t.over[s.Job], s.ID)
+	}
 	if s.ID < wlm.StepInteractive && worse(s.Status, t.derived[s.Job]) {
 		t.derived[s.Job] = s.Status
 	}
+}
+
+// withID adds a step to sorted ranges, in place where it can.
+func withID(list []idRange, id wlm.StepID) []idRange {
+	i, _ := slices.BinarySearchFunc(list, id, func(r idRange, id wlm.StepID) int { return cmp.Compare(r.last, id) })
+	if i < len(list) && list[i].first <= id {
+		return list // it is there
+	}
+	before := i > 0 && list[i-1].last+1 == id
+	behind := i < len(list) && id+1 == list[i].first
+	switch {
+	case before && behind:
+		list[i-1].last = list[i].last
+		return slices.Delete(list, i, i+1)
+	case before:
+		list[i-1].last = id
+	case behind:
+		list[i].first = id
+	default:
+		return slices.Insert(list, i, idRange{id, id})
+	}
+	return list
+}
+
+// stepOver reports whether a step of a job's present run has ended.
+func (t *Tables) stepOver(job wlm.JobID, id wlm.StepID) bool {
+	list := t.over[job]
+	i, _ := slices.BinarySearchFunc(list, id, func(r idRange, id wlm.StepID) int { return cmp.Compare(r.last, id) })
+	return i < len(list) && list[i].first <= id
 }
 
 // worse orders statuses as DerivedExitCode does: the higher exit code, else the
@@ -342,10 +378,14 @@ func (t *Tables) putJob(e *Event) error {
 	case e.Kind == eventv1.Kind_JOB_REQUEUED:
 		t.dropSteps(j.ID)
 		delete(t.derived, j.ID)
+		delete(t.over, j.ID)
 	case j.Derived != 0 && !j.State.Ended():
 		t.derived[j.ID] = j.Derived
 	case j.State.Ended():
 		delete(t.derived, j.ID)
+	}
+	if j.State.Ended() && j.Flags&wlm.FlagCompleting == 0 {
+		delete(t.over, j.ID)
 	}
 	return nil
 }
@@ -356,6 +396,7 @@ func (t *Tables) dropJob(id wlm.JobID) {
 	delete(t.jobs, id)
 	t.dropSteps(id)
 	delete(t.derived, id)
+	delete(t.over, id)
 }
 
 func (t *Tables) dropSteps(id wlm.JobID) {
@@ -408,7 +449,7 @@ func (t *Tables) derive(j *wlm.Job, d int) {
 			}
 		}
 	}
-	if !j.State.Ended() {
+	if !over(j) {
 		k := nameKey{j.Spec.User, j.Spec.Name}
 		if t.named[k] += d; t.named[k] == 0 {
 			delete(t.named, k)

@@ -45,7 +45,7 @@ func (c *Cluster) due(j *wlm.Job, now wlm.Time) (old bool) {
 	s := j.Spec
 	switch {
 	case j.State.Ended():
-		return j.Flags&wlm.FlagCompleting == 0 && j.End+wlm.Time(c.settings.MinJobAge) <= now
+		return j.Flags&wlm.FlagCompleting == 0 && j.End+wlm.Time(c.settings.MinJobAge) <= now && !c.awaited(j)
 	case s.Deadline > 0 && s.Deadline <= now:
 		c.end(j, now, outcome{state: wlm.Deadline, reason: wlm.FailDeadline, killedBy: wlm.Unset})
 	case j.State == wlm.Pending:

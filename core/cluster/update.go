@@ -261,6 +261,9 @@ func (c *Cluster) set(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) error {
 		c.judge(e.job, now)
 	}
 	c.emit(&Event{Kind: eventv1.Kind_JOB_CHANGED, Time: now, Job: e.job, respec: true})
+	if j.Spec.Name != spec.Name {
+		c.namesakes(j, now) // who waited for its former name
+	}
 	return nil
 }
 

@@ -35,6 +35,8 @@ type Nodes struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 
+	breaks sync.Mutex // one broken connection at a time
+
 	mu    sync.Mutex
 	heard map[wlm.NodeName]time.Time
 	info  map[wlm.NodeName][]*nodev1.PluginReport
@@ -61,18 +63,18 @@ func (n *Nodes) Register(ctx context.Context, node wlm.NodeName, r *nodev1.Regis
 		n.Log.Warn("node holds a job that is not known here: it is kept", "node", node, "job", id)
 		out.UnknownJobs = append(out.UnknownJobs, uint32(id))
 	}
-	restarts := map[wlm.JobID]uint32{}
-	for _, j := range r.GetJobs() {
-		restarts[wlm.JobID(j.GetJob())] = j.GetRestarts()
-	}
 	for _, j := range reply.Start {
 		n.Orders.push(order{start: j})
 	}
 	for _, j := range reply.Terminate {
 		n.Orders.push(order{end: j, node: node})
 	}
-	for _, id := range reply.Stale {
-		m := &nodev1.Terminate{Job: uint32(id), Restarts: restarts[id], KillWait: uint32(n.Orders.KillWait() / time.Second)}
+	for _, j := range reply.Suspend {
+		m := &nodev1.SuspendJob{Job: uint32(j.ID), Resume: j.State != wlm.Suspended}
+		n.Orders.push(order{node: node, msg: &nodev1.ToNode{Body: &nodev1.ToNode_Suspend{Suspend: m}}})
+	}
+	for _, run := range reply.Stale {
+		m := &nodev1.Terminate{Job: uint32(run.Job), Restarts: run.Restarts, KillWait: uint32(n.Orders.KillWait() / time.Second)}
 		n.Orders.push(order{node: node, msg: &nodev1.ToNode{Body: &nodev1.ToNode_Terminate{Terminate: m}}})
 	}
 	n.Log.Info("node registered", "node", node, "version", r.GetVersion(), "jobs", len(r.GetJobs()))
@@ -115,13 +117,26 @@ func (n *Nodes) Reports(ctx context.Context, node wlm.NodeName, r []*nodev1.Repo
 	return err
 }
 
-// Disconnected implements fleet.Sink.
+// Disconnected implements fleet.Sink. The node may be back by now, and what its
+// registration says must not be overtaken by the news of the break before.
 func (n *Nodes) Disconnected(node wlm.NodeName) {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if _, err := n.Loop.Do(ctx, &cluster.Quiet{Node: node, Quiet: true}); err != nil && ctx.Err() == nil {
-		n.Log.Debug("node not marked as quiet", "node", node, "err", err)
+	n.breaks.Lock()
+	defer n.breaks.Unlock()
+	quiet := !n.Orders.Send.Connected(node)
+	for range 2 {
+		if _, err := n.Loop.Do(ctx, &cluster.Quiet{Node: node, Quiet: quiet}); err != nil {
+			if ctx.Err() == nil {
+				n.Log.Debug("node not marked as quiet", "node", node, "err", err)
+			}
+			return
+		}
+		if !quiet || !n.Orders.Send.Connected(node) {
+			return
+		}
+		quiet = false // it came back meanwhile
 	}
 }
 

@@ -360,6 +360,7 @@ type Snapshot struct {
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Events        []*Event               `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"` // each puts one record
 	Records       []*QueuedRecord        `protobuf:"bytes,6,rep,name=records,proto3" json:"records,omitempty"`
+	StepsOver     []*StepsOver           `protobuf:"bytes,7,rep,name=steps_over,json=stepsOver,proto3" json:"steps_over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +437,67 @@ func (x *Snapshot) GetRecords() []*QueuedRecord {
 	return nil
 }
 
+func (x *Snapshot) GetStepsOver() []*StepsOver {
+	if x != nil {
+		return x.StepsOver
+	}
+	return nil
+}
+
+// StepsOver is the steps of a live job that have ended: pairs of the first and
+// the last number of a range.
+type StepsOver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Ranges        []uint32               `protobuf:"varint,2,rep,packed,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepsOver) Reset() {
+	*x = StepsOver{}
+	mi := &file_sdk_proto_event_v1_event_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepsOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepsOver) ProtoMessage() {}
+
+func (x *StepsOver) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_event_v1_event_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepsOver.ProtoReflect.Descriptor instead.
+func (*StepsOver) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_event_v1_event_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StepsOver) GetJob() uint32 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *StepsOver) GetRanges() []uint32 {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
 // QueuedRecord is an accounting record not yet acknowledged: the event it is
 // made from.
 type QueuedRecord struct {
@@ -448,7 +510,7 @@ type QueuedRecord struct {
 
 func (x *QueuedRecord) Reset() {
 	*x = QueuedRecord{}
-	mi := &file_sdk_proto_event_v1_event_proto_msgTypes[3]
+	mi := &file_sdk_proto_event_v1_event_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +522,7 @@ func (x *QueuedRecord) String() string {
 func (*QueuedRecord) ProtoMessage() {}
 
 func (x *QueuedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_event_v1_event_proto_msgTypes[3]
+	mi := &file_sdk_proto_event_v1_event_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +535,7 @@ func (x *QueuedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuedRecord.ProtoReflect.Descriptor instead.
 func (*QueuedRecord) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_event_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_sdk_proto_event_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueuedRecord) GetNumber() uint64 {
@@ -515,7 +577,7 @@ const file_sdk_proto_event_v1_event_proto_rawDesc = "" +
 	"\x05Batch\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.sluice.event.v1.EventR\x06events\x12\x1f\n" +
 	"\vnext_record\x18\x02 \x01(\x04R\n" +
-	"nextRecord\"\xe8\x01\n" +
+	"nextRecord\"\xa3\x02\n" +
 	"\bSnapshot\x12\x19\n" +
 	"\bnext_job\x18\x01 \x01(\rR\anextJob\x12\x1f\n" +
 	"\vnext_record\x18\x02 \x01(\x04R\n" +
@@ -523,7 +585,12 @@ const file_sdk_proto_event_v1_event_proto_rawDesc = "" +
 	"\facked_record\x18\x03 \x01(\x04R\vackedRecord\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12.\n" +
 	"\x06events\x18\x05 \x03(\v2\x16.sluice.event.v1.EventR\x06events\x127\n" +
-	"\arecords\x18\x06 \x03(\v2\x1d.sluice.event.v1.QueuedRecordR\arecords\"T\n" +
+	"\arecords\x18\x06 \x03(\v2\x1d.sluice.event.v1.QueuedRecordR\arecords\x129\n" +
+	"\n" +
+	"steps_over\x18\a \x03(\v2\x1a.sluice.event.v1.StepsOverR\tstepsOver\"5\n" +
+	"\tStepsOver\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\rR\x03job\x12\x16\n" +
+	"\x06ranges\x18\x02 \x03(\rR\x06ranges\"T\n" +
 	"\fQueuedRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12,\n" +
 	"\x05event\x18\x02 \x01(\v2\x16.sluice.event.v1.EventR\x05event*\xe5\x03\n" +
@@ -577,34 +644,36 @@ func file_sdk_proto_event_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sdk_proto_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_sdk_proto_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_sdk_proto_event_v1_event_proto_goTypes = []any{
 	(Kind)(0),            // 0: sluice.event.v1.Kind
 	(*Event)(nil),        // 1: sluice.event.v1.Event
 	(*Batch)(nil),        // 2: sluice.event.v1.Batch
 	(*Snapshot)(nil),     // 3: sluice.event.v1.Snapshot
-	(*QueuedRecord)(nil), // 4: sluice.event.v1.QueuedRecord
-	(*v1.Job)(nil),       // 5: sluice.wlm.v1.Job
-	(*v1.Step)(nil),      // 6: sluice.wlm.v1.Step
-	(*v1.Node)(nil),      // 7: sluice.wlm.v1.Node
-	(*v1.Partition)(nil), // 8: sluice.wlm.v1.Partition
+	(*StepsOver)(nil),    // 4: sluice.event.v1.StepsOver
+	(*QueuedRecord)(nil), // 5: sluice.event.v1.QueuedRecord
+	(*v1.Job)(nil),       // 6: sluice.wlm.v1.Job
+	(*v1.Step)(nil),      // 7: sluice.wlm.v1.Step
+	(*v1.Node)(nil),      // 8: sluice.wlm.v1.Node
+	(*v1.Partition)(nil), // 9: sluice.wlm.v1.Partition
 }
 var file_sdk_proto_event_v1_event_proto_depIdxs = []int32{
 	0,  // 0: sluice.event.v1.Event.kind:type_name -> sluice.event.v1.Kind
-	5,  // 1: sluice.event.v1.Event.job:type_name -> sluice.wlm.v1.Job
-	5,  // 2: sluice.event.v1.Event.previous:type_name -> sluice.wlm.v1.Job
-	6,  // 3: sluice.event.v1.Event.step:type_name -> sluice.wlm.v1.Step
-	7,  // 4: sluice.event.v1.Event.node:type_name -> sluice.wlm.v1.Node
-	8,  // 5: sluice.event.v1.Event.partition:type_name -> sluice.wlm.v1.Partition
+	6,  // 1: sluice.event.v1.Event.job:type_name -> sluice.wlm.v1.Job
+	6,  // 2: sluice.event.v1.Event.previous:type_name -> sluice.wlm.v1.Job
+	7,  // 3: sluice.event.v1.Event.step:type_name -> sluice.wlm.v1.Step
+	8,  // 4: sluice.event.v1.Event.node:type_name -> sluice.wlm.v1.Node
+	9,  // 5: sluice.event.v1.Event.partition:type_name -> sluice.wlm.v1.Partition
 	1,  // 6: sluice.event.v1.Batch.events:type_name -> sluice.event.v1.Event
 	1,  // 7: sluice.event.v1.Snapshot.events:type_name -> sluice.event.v1.Event
-	4,  // 8: sluice.event.v1.Snapshot.records:type_name -> sluice.event.v1.QueuedRecord
-	1,  // 9: sluice.event.v1.QueuedRecord.event:type_name -> sluice.event.v1.Event
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 8: sluice.event.v1.Snapshot.records:type_name -> sluice.event.v1.QueuedRecord
+	4,  // 9: sluice.event.v1.Snapshot.steps_over:type_name -> sluice.event.v1.StepsOver
+	1,  // 10: sluice.event.v1.QueuedRecord.event:type_name -> sluice.event.v1.Event
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_event_v1_event_proto_init() }
@@ -618,7 +687,7 @@ func file_sdk_proto_event_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_event_v1_event_proto_rawDesc), len(file_sdk_proto_event_v1_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
