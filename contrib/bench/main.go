@@ -52,6 +52,7 @@ var tests = []test{
 	{"memory100k", rigQueue, "slurmctld's memory with 100,000 pending jobs", memoryLarge},
 	{"restart", rigQueue, "slurmctld killed with 100,000 pending jobs, until it answers", restart},
 	{"readers", rigQueue, "submissions beside 50 squeue loops at 100,000 pending jobs", readers},
+	{"boundary", "", "what crossing to plugins costs a pass over 100,000 pending jobs", func(b *bench, _ *cluster) { boundaryCost(b) }},
 	{"pass", rigSim, "a pass over 10,000 nodes and 100,000 pending jobs", passTime},
 }
 
@@ -68,6 +69,7 @@ type bench struct {
 }
 
 func main() {
+	servePolicy()
 	if code, helped := helper(os.Args[1:]); helped {
 		os.Exit(code)
 	}

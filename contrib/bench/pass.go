@@ -66,7 +66,8 @@ func passTime(b *bench, c *cluster) {
 		return c.counters(cl)["passes"] == before
 	})
 	var passes []float64
-	start := c.counters(cl)
+	pid := c.pid("ctld")
+	start, cpu := c.counters(cl), familyTime(pid)
 	for range each * b.runs {
 		before := c.counters(cl)["passes"]
 		c.submit(1, 1, 1, wait)
@@ -75,12 +76,14 @@ func passTime(b *bench, c *cluster) {
 	}
 	b.report("pass.time", "ms", "", passes...)
 	end := c.counters(cl)
+	cpu = familyTime(pid) - cpu
 	taken := float64(end["passes"] - start["passes"])
+	b.report("pass.cpu", "ms", "", milli(cpu)/taken)
 	for _, part := range []string{"push", "rank", "plan", "place", "commit"} {
 		key := "pass_" + part + "_us"
 		b.report("pass."+part, "ms", "", float64(end[key]-start[key])/1000/taken)
 	}
 	now, most := ownMemory(c.pid("ctld"))
-	b.report("pass.ctld", "MiB", "", now)
-	b.report("pass.ctld.peak", "MiB", "", most)
+	b.report("memory.sim", "MiB", "", now)
+	b.report("memory.sim.peak", "MiB", "", most)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -159,16 +160,19 @@ func readers(b *bench, c *cluster) {
 	c.fill(b.n(pendingMany))
 	const conns, inFlight, loops, warm = 64, 4, 50, 2 * time.Second
 	n := b.n(pending)
-	var alone, beside, reads []float64
+	var alone, beside submissions
+	var reads []float64
 	for range b.runs {
-		alone = append(alone, perSecond(n, c.submit(n, conns, inFlight, c.heldSpec())))
+		alone.run(c, n, conns, inFlight)
 		ctx, stop := context.WithCancel(b.ctx)
 		var all sync.WaitGroup
 		var count atomic.Int64
 		for range loops {
 			all.Go(func() {
 				for ctx.Err() == nil {
-					if c.command("nice", "-n", "19", "squeue").Run() == nil {
+					cmd := exec.CommandContext(ctx, "nice", "-n", "19", "squeue")
+					cmd.Dir, cmd.Env = c.dir, c.env
+					if cmd.Run() == nil {
 						count.Add(1)
 					}
 				}
@@ -176,13 +180,13 @@ func readers(b *bench, c *cluster) {
 		}
 		began := time.Now()
 		b.pause(warm)
-		beside = append(beside, perSecond(n, c.submit(n, conns, inFlight, c.heldSpec())))
+		beside.run(c, n, conns, inFlight)
 		reads = append(reads, perSecond(int(count.Load()), time.Since(began)))
 		stop()
 		all.Wait()
 	}
-	b.report("readers.alone", "jobs/s", syncs, alone...)
-	b.report("readers.beside50", "jobs/s", syncs, beside...)
+	alone.report(b, "readers.alone")
+	beside.report(b, "readers.beside50")
 	b.report("readers.squeues", "reads/s", "", reads...)
-	b.report("readers.slowdown", "%", "", 100*(1-middle(beside)/middle(alone)))
+	b.report("readers.slowdown", "%", "", 100*(1-middle(beside.rate)/middle(alone.rate)))
 }

@@ -112,7 +112,7 @@ const (
 	pingTimeout   = 20 * time.Second
 	pingAtMost    = 5 * time.Second // what clients may do
 	filterTime    = 5 * time.Second
-	workers       = 8 // goroutines a CPU that stay for calls, so that stacks grow once
+	workers       = 64 // goroutines a CPU that stay for calls, so that stacks grow once
 )
 
 // Server is the services of one controller.
