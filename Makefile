@@ -46,7 +46,9 @@ test: build deps-test ## run every test, with the race detector where affordable
 	@list=$$($(GO) list ./...); \
 	$(GO) tool gotestsum --format pkgname --hide-summary skipped --raw-command -- bash -c ' \
 		s=0; $(GO) test -json -race -timeout 20m $(TESTFLAGS) $$(grep -vE "$$0" <<<"$$1") || s=1; \
-		$(GO) test -json -p 1 -timeout 20m $(TESTFLAGS) $$(grep -E "$$0" <<<"$$1" | grep -v /contrib/lint) || s=1; exit $$s' \
+		$(GO) test -json -p 1 -timeout 20m $(TESTFLAGS) $$(grep -E "$$0" <<<"$$1" | grep -v /contrib/lint) || s=1; \
+		for mod in contrib/examples/*/go.mod; do \
+			$(GO) -C $${mod%/go.mod} build -o /dev/null . && $(GO) -C $${mod%/go.mod} test -json ./... || s=1; done; exit $$s' \
 		'$(plain)' "$$list"
 
 lint: deps-go deps-lint ## check the house rules: imports, docs, format, vet, staticcheck, generated code

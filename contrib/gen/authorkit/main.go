@@ -37,6 +37,20 @@ func write(out string) error {
 	if err := os.CopyFS(out, sources{os.DirFS(".")}); err != nil {
 		return err
 	}
+	sum, err := os.ReadFile("go.sum")
+	if err != nil {
+		return err
+	}
+	var sums bytes.Buffer
+	for line := range strings.Lines(string(sum)) {
+		f := strings.Fields(line)
+		if len(f) == 3 && bytes.Contains(mod, []byte("\t"+f[0]+" "+strings.TrimSuffix(f[1], "/go.mod")+"\n")) {
+			sums.WriteString(line)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(out, "go.sum"), sums.Bytes(), 0o644); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(out, "go.mod"), mod, 0o644)
 }
 
@@ -81,7 +95,7 @@ func (s sources) ReadDir(dir string) ([]fs.DirEntry, error) {
 	return slices.DeleteFunc(list, func(e fs.DirEntry) bool {
 		name := e.Name()
 		if dir == "." {
-			return !slices.Contains([]string{"sdk", "go.sum", "LICENSE"}, name)
+			return !slices.Contains([]string{"sdk", "LICENSE"}, name)
 		}
 		return name == "testdata" || name == "__pycache__" || strings.HasSuffix(name, "_test.go")
 	}), err
