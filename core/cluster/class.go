@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
@@ -124,16 +125,18 @@ func (c *Cluster) testClass(op string, k *Class) error {
 	return worst
 }
 
+// census is what the nodes of a partition could give to a request.
+type census struct {
+	nodes, topo, cpus, mem, disk, feat int
+	rooms                              []int // tasks, of each node that fits
+	total                              uint32
+	maxCPU                             uint32
+	maxMem                             wlm.MiB
+}
+
 func (c *Cluster) testPartition(op string, k *Class, p *wlm.Partition, expr *wlm.FeatureExpr, required, excluded map[wlm.NodeName]bool) error {
-	var fits, cpus, mem, feat int
-	need := k.cpusPerNode()
-	memNeed := k.MemPerNode
-	if k.MemPerCPU > 0 {
-		memNeed = k.MemPerCPU * wlm.MiB(need)
-	}
-	var maxCPU uint32
-	var maxMem wlm.MiB
 	in := 0
+	var t census
 	for _, name := range p.NodeNames {
 		n := c.Node(name)
 		if n == nil || excluded[name] {
@@ -142,38 +145,125 @@ func (c *Cluster) testPartition(op string, k *Class, p *wlm.Partition, expr *wlm
 		if required[name] {
 			in++
 		}
-		maxCPU, maxMem = max(maxCPU, n.CPUs), max(maxMem, n.RealMemory)
-		okFeat := expr == nil || featureMayMatch(expr, n.Features)
-		okCPU := n.CPUs >= need && (p.MaxCPUsPerNode == wlm.Unset || p.MaxCPUsPerNode == 0 || p.MaxCPUsPerNode >= need)
-		okMem := !c.settings.TrackMemory || n.RealMemory >= memNeed
-		if okFeat {
-			feat++
-		}
-		if okCPU {
-			cpus++
-		}
-		if okMem {
-			mem++
-		}
-		if okFeat && okCPU && okMem {
-			fits++
-		}
+		c.count(&t, k, p, n, expr)
 	}
+	need, _ := c.nodeNeed(k)
+	refuse := func(text string) *errs.Error { return errs.Coded(op, errs.NodeConfigUnavailable, text) }
 	switch {
 	case in < len(required):
 		return errs.Coded(op, errs.NodesNotInPartition, fmt.Sprintf("--nodelist=%s: partition %s has only %s", k.ReqNodes, p.Name, p.Nodes))
-	case fits > 0:
-		return nil
-	case expr != nil && feat == 0:
+	case len(t.rooms) > 0:
+		return c.testTotal(op, k, p, &t)
+	case expr != nil && t.feat == 0:
 		return errs.Coded(op, errs.InvalidFeature, fmt.Sprintf("--constraint=%s: no node of partition %s has it", k.Features, p.Name))
-	case cpus == 0:
-		return errs.Coded(op, errs.NodeConfigUnavailable, "CPU count per node can not be satisfied").
-			With("needs %d CPUs on a node, the largest of partition %s has %d", need, p.Name, maxCPU)
-	case mem == 0:
-		return errs.Coded(op, errs.NodeConfigUnavailable, "Memory specification can not be satisfied").
-			With("needs %d MiB on a node, the largest of partition %s has %d", memNeed, p.Name, maxMem)
+	case t.topo == 0:
+		return refuse("Socket, core and/or thread specification can not be satisfied")
+	case t.cpus == 0:
+		return refuse("CPU count per node can not be satisfied").
+			With("needs %d CPUs on a node, the largest of partition %s has %d", need, p.Name, t.maxCPU)
+	case t.mem == 0:
+		return refuse("Memory specification can not be satisfied").
+			With("needs %d MiB on a node, the largest of partition %s has %d", max(k.MemPerNode, k.MemPerCPU*wlm.MiB(need)), p.Name, t.maxMem)
+	case t.disk == 0:
+		return refuse("Temporary disk specification can not be satisfied")
 	}
-	return errs.Coded(op, errs.NodeConfigUnavailable, fmt.Sprintf("no node of partition %s has all that is asked for", p.Name))
+	return errs.Coded(op, errs.NodeConfigUnavailable).With("no node of partition %s has all that is asked for", p.Name)
+}
+
+// nodeNeed is what one node must have: CPUs and memory.
+func (c *Cluster) nodeNeed(k *Class) (cpus uint32, mem wlm.MiB) {
+	cpus = k.cpusPerNode()
+	if mem = k.MemPerNode; k.MemPerCPU > 0 {
+		mem = k.MemPerCPU * wlm.MiB(cpus)
+	}
+	if !c.settings.TrackMemory {
+		mem = 0
+	}
+	return cpus, mem
+}
+
+// count adds a node to the census.
+func (c *Cluster) count(t *census, k *Class, p *wlm.Partition, n *wlm.Node, expr *wlm.FeatureExpr) {
+	need, memNeed := c.nodeNeed(k)
+	memory := n.RealMemory - min(n.MemSpecLimit, n.RealMemory)
+	t.nodes++
+	t.total += n.CPUs
+	t.maxCPU, t.maxMem = max(t.maxCPU, n.CPUs), max(t.maxMem, memory)
+	limit := p.MaxCPUsPerNode
+	if limit == 0 || limit == wlm.Unset {
+		limit = n.CPUs
+	}
+	feat := expr == nil || featureMayMatch(expr, n.Features)
+	topo := n.Sockets >= k.SocketsPerNode && n.CoresPerSocket >= k.CoresPerSocket && (k.ThreadsPerCore == wlm.Unset || n.ThreadsPerCore >= k.ThreadsPerCore)
+	cpus := min(n.CPUs, limit) >= need
+	mem := memory >= memNeed
+	disk := n.TmpDisk >= k.TmpDisk
+	for _, x := range []struct {
+		ok bool
+		n  *int
+	}{{feat, &t.feat}, {topo, &t.topo}, {cpus, &t.cpus}, {mem, &t.mem}, {disk, &t.disk}} {
+		if x.ok {
+			*x.n++
+		}
+	}
+	if room := k.room(n, limit, memory, c.settings.TrackMemory); feat && topo && cpus && mem && disk && room > 0 {
+		t.rooms = append(t.rooms, room)
+	}
+}
+
+// room is how many tasks the whole node holds, of which jobs may use limit
+// CPUs; 0 when that is too few to be of use.
+func (k *Class) room(n *wlm.Node, limit uint32, memory wlm.MiB, track bool) int {
+	threads := max(n.ThreadsPerCore, 1)
+	use := threads
+	if k.ThreadsPerCore > 0 && k.ThreadsPerCore < threads {
+		use = k.ThreadsPerCore
+	}
+	cpus := n.CPUs - min(uint32(n.SpecCPUs().Count()), n.CPUs)
+	if k.Share == wlm.ShareNever && cpus > limit {
+		return 0
+	}
+	usable := min(cpus, limit) / threads * use
+	if k.MemPerCPU > 0 && track {
+		usable = min(usable, uint32(memory/k.MemPerCPU))
+	}
+	tasks := int(usable / max(k.CPUsPerTask, 1))
+	switch {
+	case k.Overcommit && tasks > 0:
+		tasks = int(max(k.NTasks, 1))
+	case tasks < int(k.TasksPerNode):
+		return 0
+	case k.TasksPerNode > 0:
+		return int(k.TasksPerNode)
+	}
+	return tasks
+}
+
+// testTotal refuses what all fitting nodes together cannot give. What the whole
+// partition is too small for waits: the partition may grow.
+func (c *Cluster) testTotal(op string, k *Class, p *wlm.Partition, t *census) error {
+	slices.SortFunc(t.rooms, func(a, b int) int { return b - a })
+	most := len(t.rooms)
+	if k.MaxNodes > 0 {
+		most = min(most, int(k.MaxNodes))
+	}
+	if p.MaxNodes > 0 && p.MaxNodes != wlm.Unset {
+		most = min(most, int(p.MaxNodes))
+	}
+	sum := 0
+	for _, r := range t.rooms[:most] {
+		sum += r
+	}
+	fewNodes := int(k.MinNodes) > len(t.rooms) && int(k.MinNodes) <= t.nodes
+	fewCPUs := sum < int(k.NTasks) && k.NTasks*max(k.CPUsPerTask, 1) <= t.total
+	if k.TasksPerNode > 0 && k.NTasks > 0 && p.MaxNodes < wlm.Unset && most < int(k.NTasks+k.TasksPerNode-1)/int(k.TasksPerNode) {
+		fewCPUs = false // PartitionNodeLimit
+	}
+	if fewNodes || fewCPUs {
+		return errs.Coded(op, errs.NodeConfigUnavailable).
+			With("%d nodes of partition %s fit, %d of them hold %d tasks", len(t.rooms), p.Name, most, sum)
+	}
+	return nil
 }
 
 // featureMayMatch is the node-by-node part of a constraint: counts and

@@ -101,7 +101,7 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 	cpus := 0
 	for i := range p.Nodes {
 		a := &p.Nodes[i]
-		if why := c.refuseNode(a, part); why != "" {
+		if why := c.refuseNode(a, part, j.Spec); why != "" {
 			return why
 		}
 		if i > 0 && c.nodes[p.Nodes[i-1].Node] >= c.nodes[a.Node] {
@@ -116,7 +116,7 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 	return ""
 }
 
-func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition) string {
+func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Spec) string {
 	n := c.Node(a.Node)
 	switch {
 	case n == nil:
@@ -136,12 +136,50 @@ func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition) string {
 		return fmt.Sprintf("no CPU of node %s is taken", a.Node)
 	case last >= int(n.CPUs):
 		return fmt.Sprintf("node %s has no CPU %d", a.Node, last)
-	case u.CPUs.Overlaps(a.CPUs):
+	case u.CPUs.Overlaps(a.CPUs) && !c.share(a, part, spec):
 		return fmt.Sprintf("CPUs %s of node %s are in use", a.CPUs, a.Node)
 	case c.settings.TrackMemory && n.RealMemory > 0 && a.Mem > n.RealMemory-min(u.Mem, n.RealMemory):
 		return fmt.Sprintf("node %s has %d MiB free of %d asked", a.Node, n.RealMemory-min(u.Mem, n.RealMemory), a.Mem)
 	}
 	return ""
+}
+
+// layers is how many jobs of a partition may share a CPU, one with this spec
+// among them (OverSubscribe).
+func layers(part *wlm.Partition, spec *wlm.Spec) int {
+	if part != nil && (part.OverSubscribe == wlm.OverSubForce && spec.Share != wlm.ShareNever ||
+		part.OverSubscribe == wlm.OverSubYes && spec.Share == wlm.ShareAllow) {
+		return max(int(part.OverSubCount), 1)
+	}
+	return 1
+}
+
+// share reports whether the CPUs of a are taken only by jobs that would share
+// them, and by fewer than may.
+func (c *Cluster) share(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Spec) bool {
+	most := layers(part, spec)
+	if most < 2 {
+		return false
+	}
+	used := map[int]int{}
+	for id := range c.Usage[c.nodes[a.Node]].Jobs {
+		j := c.jobs[id]
+		for i := range j.Alloc.Nodes {
+			b := &j.Alloc.Nodes[i]
+			if b.Node != a.Node || !b.CPUs.Overlaps(a.CPUs) {
+				continue
+			}
+			if j.Partition != part.Name || layers(part, j.Spec) < 2 {
+				return false
+			}
+			for cpu := range b.CPUs.All {
+				if used[cpu]++; used[cpu] >= most && a.CPUs.Has(cpu) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // start puts a job, or the next task of an array, on its nodes.
@@ -166,8 +204,11 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	n.Alloc = &wlm.Alloc{NodeList: hostlist.Compress(names), Nodes: p.Nodes}
 	n.State, n.Flags, n.Reason, n.ReasonText = wlm.Running, 0, wlm.ReasonNone, ""
 	n.Partition, n.SchedulerTag = p.Partition, p.Scheduler
-	if n.NTasks = max(n.NTasks, uint32(len(p.Nodes))); n.Spec.TasksPerNode > 1 {
+	switch {
+	case n.Spec.TasksPerNode > 1:
 		n.NTasks = uint32(len(p.Nodes)) * n.Spec.TasksPerNode
+	case n.Spec.NTasks == 0:
+		n.NTasks = max(n.NTasks, uint32(len(p.Nodes)))
 	}
 	n.Start, n.LastSched, n.BatchHost = now, now, p.Nodes[0].Node
 	n.End = 0

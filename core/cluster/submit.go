@@ -251,6 +251,9 @@ func (c *Cluster) sizes(op string, spec *wlm.Spec, p *wlm.Partition) error {
 		spec.CPUsPerTask = max(spec.CPUsPerTask, 1) * f
 		spec.MemPerCPU = (spec.MemPerCPU + wlm.MiB(f) - 1) / wlm.MiB(f)
 	}
+	if maxCPU > 0 && spec.MemPerNode > maxCPU { // more CPUs a node
+		spec.MinCPUsPerNode = max(spec.MinCPUsPerNode, uint32((spec.MemPerNode+maxCPU-1)/maxCPU))
+	}
 	return nil
 }
 

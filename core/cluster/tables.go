@@ -497,11 +497,14 @@ func (t *Tables) deriveUsage(j *wlm.Job, d int) {
 			}
 			u.Jobs[j.ID] = struct{}{}
 		} else {
+			delete(u.Jobs, j.ID)
 			for w, bits := range a.CPUs {
 				u.CPUs[w] &^= bits
 			}
+			if layers(t.Partition(j.Partition), j.Spec) > 1 {
+				t.keepShared(u, a.Node)
+			}
 			u.Mem -= a.Mem
-			delete(u.Jobs, j.ID)
 		}
 		if j.Flags&wlm.FlagCompleting != 0 {
 			u.Completing += d
@@ -517,6 +520,21 @@ func (t *Tables) busy(j *wlm.Job, now wlm.Time) {
 	for i := range j.Alloc.Nodes {
 		if ni, ok := t.nodes[j.Alloc.Nodes[i].Node]; ok {
 			t.Usage[ni].LastBusy = max(t.Usage[ni].LastBusy, now)
+		}
+	}
+}
+
+// keepShared puts back the CPUs that other jobs of the node have, too.
+func (t *Tables) keepShared(u *Usage, node wlm.NodeName) {
+	for id := range u.Jobs {
+		j := t.jobs[id]
+		if j == nil || j.Alloc == nil {
+			continue
+		}
+		for i := range j.Alloc.Nodes {
+			if j.Alloc.Nodes[i].Node == node {
+				u.CPUs = u.CPUs.Or(j.Alloc.Nodes[i].CPUs)
+			}
 		}
 	}
 }
@@ -549,7 +567,7 @@ func (t *Tables) Check() error {
 			if !ok || !Holds(j, i) {
 				continue
 			}
-			if cpus[ni].Overlaps(a.CPUs) {
+			if cpus[ni].Overlaps(a.CPUs) && layers(t.Partition(j.Partition), j.Spec) < 2 {
 				return fmt.Errorf("job %s shares CPUs of %s with another job", j.ID, a.Node)
 			}
 			cpus[ni] = cpus[ni].Or(a.CPUs)

@@ -232,9 +232,7 @@ func mirrorNode(n *wlm.Node) mirror.Node {
 	m := mirror.Node{Index: n.Index, Name: n.Name, CPUs: int(n.CPUs), Sockets: int(n.Sockets), CoresPerSocket: int(n.CoresPerSocket),
 		ThreadsPerCore: int(n.ThreadsPerCore), Memory: n.RealMemory - min(n.MemSpecLimit, n.RealMemory), TmpDisk: n.TmpDisk,
 		Weight: n.Weight, Features: n.ActiveFeatures, Gres: n.Gres, GresConf: n.GresConf, Usable: n.Available()}
-	for i := range int(n.CoreSpecCount) * max(int(n.ThreadsPerCore), 1) {
-		m.SpecCPUs = m.SpecCPUs.Set(int(n.CPUs) - 1 - i)
-	}
+	m.SpecCPUs = n.SpecCPUs()
 	return m
 }
 

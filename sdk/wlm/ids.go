@@ -223,6 +223,29 @@ func (s CPUSet) String() string {
 	return b.String()
 }
 
+// ParseCPUSet reads what [CPUSet.String] prints: numbers and ranges, "0-3,8".
+func ParseCPUSet(s string) (set CPUSet, err error) {
+	const most = 1 << 16
+	for part := range strings.SplitSeq(s, ",") {
+		if part == "" {
+			continue
+		}
+		low, high, ranged := strings.Cut(part, "-")
+		if !ranged {
+			high = low
+		}
+		lo, ok := digitsOnly(low)
+		hi, ok2 := digitsOnly(high)
+		if !ok || !ok2 || lo > hi || hi >= most {
+			return nil, fmt.Errorf("%q is not a number or a rising range of numbers below %d", clip(part), most)
+		}
+		for n := lo; n <= hi; n++ {
+			set = set.Set(int(n))
+		}
+	}
+	return set, nil
+}
+
 // FullCPUSet returns {0 .. n-1}.
 func FullCPUSet(n int) CPUSet {
 	s := make(CPUSet, (n+63)/64)

@@ -57,6 +57,21 @@ func (n *Node) Available() bool {
 	return n.State == NodeUp && n.Flags&not == 0
 }
 
+// SpecCPUs are the CPUs that jobs never get: those of CPUSpecList, or all of
+// CoreSpecCount cores, the last core of the last socket first, then the last
+// of the socket before it, and so on.
+func (n *Node) SpecCPUs() CPUSet {
+	set, _ := ParseCPUSet(n.CPUSpecList)
+	sockets, cores, threads := int(max(n.Sockets, 1)), int(max(n.CoresPerSocket, 1)), int(max(n.ThreadsPerCore, 1))
+	for i := range min(int(n.CoreSpecCount), sockets*cores) {
+		core := (sockets-1-i%sockets)*cores + cores - 1 - i/sockets
+		for t := range threads {
+			set = set.Set(core*threads + t)
+		}
+	}
+	return set
+}
+
 // PartState says what a partition lets through.
 type PartState uint8
 

@@ -66,7 +66,7 @@ func (n *Node) Unavailable() bool {
 
 // Effective is the number of CPUs that jobs may use.
 func (n *Node) Effective() uint32 {
-	reserved := n.CoreSpecCount * max(n.ThreadsPerCore, 1)
+	reserved := uint32(n.SpecCPUs().Count())
 	if reserved >= n.Node.CPUs {
 		return n.Node.CPUs
 	}

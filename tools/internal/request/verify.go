@@ -104,6 +104,11 @@ func (r *Request) taskCount() {
 	s := &r.Spec
 	tasks, nodes := r.given["ntasks"], r.given["nodes"]
 	perNode := r.given["ntasks-per-node"]
+	if tasks == Nowhere && perNode == Nowhere && r.Command != Srun && s.CoresPerSocket > 0 && s.ThreadsPerCore > 0 {
+		s.NTasks = max(s.MinNodes, 1) * max(s.SocketsPerNode, 1) * s.CoresPerSocket * s.ThreadsPerCore
+		tasks = max(r.given["threads-per-core"], r.given["extra-node-info"])
+		r.given["ntasks"] = tasks
+	}
 	if perNode > tasks && nodes != Nowhere {
 		s.NTasks = s.TasksPerNode * s.MinNodes
 		tasks = perNode

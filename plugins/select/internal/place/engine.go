@@ -358,7 +358,7 @@ func (p *pass) freeFor(tr *try, u *mirror.NodeUse) bool {
 			return false
 		}
 	}
-	free := p.windowMask(i, p.now, end)
+	free := p.windowMask(&whole, i, p.now, end)
 	for w, x := range p.t.coresOf(g, u.CPUs) {
 		if w >= len(free) && x != 0 || w < len(free) && x&^free[w] != 0 {
 			return false

@@ -51,18 +51,19 @@ func (n *need) partFit(pr *params, g *geometry, cores int32, mem int64, cpuRoom 
 	tasks := n.tasksIn(g, cores, mask)
 	if pr.sockets {
 		tasks = min(tasks, n.taskCap, max(n.tasks, n.perNode))
-		for tasks > 0 && int(roundUp(n.coresFor(g, tasks), g.perSocket)*g.threads) > cpuRoom {
+		for tasks > 0 && int(n.socketsFor(g, mask, n.coresFor(g, tasks))*g.perSocket*g.threads) > cpuRoom {
 			tasks--
 		}
 	}
 	return tasks
 }
 
-func roundUp(n, unit int32) int32 {
-	if unit <= 1 {
-		return n
+// socketsFor is at most how many sockets that many cores are dealt over.
+func (n *need) socketsFor(g *geometry, mask []uint64, cores int32) int32 {
+	if n.block || n.cpusPerTask > 1 {
+		return min(int32(ceil(int(cores), int(max(g.perSocket, 1))))+int32(min(n.cpusPerTask-1, 1)), g.sockets, cores)
 	}
-	return (n + unit - 1) / unit * unit
+	return min(cores, g.sockets)
 }
 
 // threadsOf is how many threads of a core tasks may use.
@@ -104,22 +105,28 @@ func (n *need) tasksOn(g *geometry, cores int32) int {
 	return tasks
 }
 
-// coresFor is how many cores tasks take, the inverse of tasksOn.
-func (n *need) coresFor(g *geometry, tasks int) int32 {
+// coresOfTasks is how many cores tasks take, the inverse of tasksOn.
+func (n *need) coresOfTasks(g *geometry, tasks int) int32 {
 	use := int(n.threadsOf(g))
-	var cores int
 	switch {
 	case n.overcommit:
-		cores = ceil(n.cpusPerTask, use)
+		return int32(ceil(n.cpusPerTask, use))
 	case n.perCore == 1:
-		cores = tasks * ceil(n.cpusPerTask, use)
-	default:
-		cores = ceil(tasks*n.cpusPerTask, use)
-		if n.perCore > 1 {
-			cores = max(cores, ceil(tasks, n.perCore))
-		}
+		return int32(tasks * ceil(n.cpusPerTask, use))
+	case n.perCore > 1:
+		return int32(max(ceil(tasks*n.cpusPerTask, use), ceil(tasks, n.perCore)))
 	}
-	return int32(max(cores, ceil(n.minCPUs, int(g.threads)), 1))
+	return int32(ceil(tasks*n.cpusPerTask, use))
+}
+
+// coresFor is how many cores a node's tasks take, with what else is asked of
+// the node.
+func (n *need) coresFor(g *geometry, tasks int) int32 {
+	threads := int(g.threads)
+	if n.perCore == 1 {
+		threads = 1
+	}
+	return max(n.coresOfTasks(g, tasks), int32(ceil(n.minCPUs, threads)), 1)
 }
 
 // cpusFor is how many CPUs of cores are a job's, given its tasks there.
@@ -130,9 +137,6 @@ func (n *need) cpusFor(pr *params, g *geometry, tasks int, cores int32) int {
 	}
 	if n.overcommit {
 		tasks = 1
-	}
-	if n.threads > 0 {
-		return all
 	}
 	return min(max(tasks*n.cpusPerTask, n.minCPUs, int(cores)), all)
 }
@@ -146,6 +150,8 @@ func (n *need) memory(pr *params, g *geometry, cpus int) int64 {
 		return g.memory
 	case n.memCPU > 0 && n.whole:
 		return min(n.memCPU*int64(cpus), g.memory)
+	case n.memCPU > 0 && pr.cpus:
+		return n.memCPU * int64(cpus)
 	case n.memCPU > 0: // threads that tasks do not use count for nothing
 		return n.memCPU * int64(ceil(cpus*int(n.threadsOf(g)), int(g.threads)))
 	}
@@ -164,11 +170,10 @@ func (t *table) cut(n *need, i int32, tasks int, mask, dst []uint64) {
 	case n.whole:
 		copy(dst, full)
 	case t.params.sockets:
-		for s := int32(0); s < g.sockets && want > 0; s++ {
-			lo, hi := s*g.perSocket, (s+1)*g.perSocket
-			if free := countRange(mask, lo, hi); free == countRange(full, lo, hi) && free > 0 {
-				takeCores(mask, dst, lo, hi, int32(free))
-				want -= int32(free)
+		t.deal(n, g, mask, dst, want)
+		for s := int32(0); s < g.sockets; s++ {
+			if lo, hi := s*g.perSocket, (s+1)*g.perSocket; countRange(dst, lo, hi) > 0 {
+				takeCores(full, dst, lo, hi, g.perSocket)
 			}
 		}
 	case n.perSocket > 0:
@@ -178,9 +183,21 @@ func (t *table) cut(n *need, i int32, tasks int, mask, dst []uint64) {
 	}
 }
 
-// cutSockets takes cores of as many sockets as --ntasks-per-socket needs, the
-// last of those that have any.
+// cutSockets takes cores of as many sockets as --ntasks-per-socket needs: the
+// last of those that have any, or with block distribution one after the other,
+// each as far as its tasks go.
 func (t *table) cutSockets(n *need, g *geometry, mask, dst []uint64, tasks int, want int32) {
+	if n.block {
+		for s := int32(0); s < g.sockets && tasks > 0; s++ {
+			lo, hi := s*g.perSocket, (s+1)*g.perSocket
+			if here := min(tasks, n.perSocket, n.tasksOn(g, int32(countRange(mask, lo, hi)))); here > 0 {
+				want -= takeCores(mask, dst, lo, hi, n.coresFor(g, here))
+				tasks -= here
+			}
+		}
+		takeCores(mask, dst, 0, g.cores, max(want, 0))
+		return
+	}
 	some := slices.Clone(mask)
 	left := tasks
 	for s := g.sockets - 1; s >= 0; s-- {
@@ -204,16 +221,15 @@ func (t *table) deal(n *need, g *geometry, mask, dst []uint64, want int32) (take
 	if n.block || g.sockets == 1 || g.perSocket == 1 || want == 1 {
 		return takeCores(mask, dst, 0, g.cores, want)
 	}
-	use := n.threadsOf(g)
-	if c := int32(n.cpusPerTask); c > 1 {
+	if n.cpusPerTask > 1 && !n.overcommit {
 		for s := int32(0); s < g.sockets && taken < want; s++ {
 			lo, hi := s*g.perSocket, (s+1)*g.perSocket
-			here := int32(countRange(mask, lo, hi)) * use / c
+			here := n.tasksOn(g, int32(countRange(mask, lo, hi)))
 			if n.perSocket > 0 {
-				here = min(here, int32(n.perSocket))
+				here = min(here, n.perSocket)
 			}
 			if here > 0 {
-				taken += takeCores(mask, dst, lo, hi, min(want-taken, (here*c+use-1)/use))
+				taken += takeCores(mask, dst, lo, hi, min(want-taken, n.coresOfTasks(g, here)))
 			}
 		}
 	}

@@ -48,6 +48,7 @@ type need struct {
 	memCPU      int64
 	memAll      bool
 	block       bool // fill socket after socket, whatever a task needs
+	layers      int  // jobs that may share a core; 1: none does
 	whole       bool
 	exclusive   bool // no other user on its nodes
 	overcommit  bool
@@ -88,7 +89,10 @@ func (t *table) compileIn(c *mirror.Class, part int32) *need {
 	n := &need{class: c, part: part, maxCPUs: limitOf(p.MaxCPUsPerNode),
 		whole:     c.Share == wlm.ShareNever || p.OverSubscribe == wlm.OverSubExclusive || t.params.linear,
 		exclusive: c.Share == wlm.ShareUser || p.ExclusiveUser,
-		lln:       t.params.lln || p.LLN}
+		lln:       t.params.lln || p.LLN, layers: layersOf(c.Share, p)}
+	if n.whole {
+		n.layers = 1
+	}
 	n.takeTasks(c, t.params)
 	n.takeNodes(c, p)
 	if n.never == 0 {
@@ -96,6 +100,17 @@ func (t *table) compileIn(c *mirror.Class, part int32) *need {
 	}
 	n.describe = n.words()
 	return n
+}
+
+// layersOf is how many jobs may share a core, this one included
+// (OverSubscribe).
+func layersOf(share wlm.Exclusivity, p *mirror.Partition) int {
+	const most = 64
+	if p.OverSubscribe == wlm.OverSubForce && share != wlm.ShareNever ||
+		p.OverSubscribe == wlm.OverSubYes && share == wlm.ShareAllow {
+		return min(max(int(p.OverCount), 1), most)
+	}
+	return 1
 }
 
 // limitOf reads a limit of a partition, where 0 and the unset numbers are none.
@@ -110,14 +125,14 @@ func limitOf(v uint32) int {
 func (n *need) takeTasks(c *mirror.Class, pr params) {
 	n.cpusPerTask = max(int(c.CPUsPerTask), 1)
 	n.perCore, n.perSocket = int(c.TasksPerCore), int(c.TasksPerSocket)
-	if pr.oneTask {
+	if pr.oneTask && n.perCore == 0 {
 		n.perCore = 1
 	}
 	if c.ThreadsPerCore < wlm.Unset {
 		n.threads = int32(c.ThreadsPerCore)
 	}
 	n.minCPUs = int(c.MinCPUsPerNode)
-	n.block = blockOf(c.Dist, pr.block)
+	n.block = blockOf(c.Dist, pr.block || pr.cpus)
 	n.memNode, n.memCPU, n.memAll = int64(c.MemPerNode), int64(c.MemPerCPU), c.MemAll
 	n.overcommit = c.Overcommit
 	n.tasks, n.perNode, n.taskCap = int(c.NTasks), 1, unbounded
@@ -257,9 +272,27 @@ func (n *need) chooseNodes(t *table) {
 	n.takeChoices(t, expr)
 	n.leastNeeds(t)
 	if n.never == 0 && !n.enough(t, n.slots) {
-		n.refuse(wlm.FailBadConstraints, "%s, which %s of partition %s can give%s", strings.TrimPrefix(n.words(), "needs "),
+		n.refuse(n.beyond(t), "%s, which %s of partition %s can give%s", strings.TrimPrefix(n.words(), "needs "),
 			nodesCan(n.slots.count()), t.parts[n.part].Name, featureNote(c.Features))
 	}
+}
+
+// beyond is the reason for a need that its partition can never serve: some of
+// its limits, or that the partition as a whole is too small, which may change.
+func (n *need) beyond(t *table) wlm.Reason {
+	p, cpus := &t.parts[n.part], 0
+	for _, i := range p.Nodes {
+		if int(i) < len(t.nodes) {
+			cpus += t.nodes[i].CPUs
+		}
+	}
+	switch {
+	case int(n.class.MinNodes) > len(p.Nodes):
+		return wlm.WaitPartNodeLimit
+	case n.tasks*n.cpusPerTask > cpus && !n.overcommit:
+		return wlm.WaitPartConfig
+	}
+	return wlm.FailBadConstraints
 }
 
 func nodesCan(n int) string {

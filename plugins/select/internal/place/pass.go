@@ -112,6 +112,10 @@ func (p *pass) load(j *mirror.Job) {
 	}
 	exclusive := j.Class != nil && j.Class.Share == wlm.ShareUser ||
 		j.Partition < len(p.t.parts) && p.t.parts[j.Partition].ExclusiveUser
+	layers := 1
+	if j.Class != nil && j.Partition < len(p.t.parts) {
+		layers = layersOf(j.Class.Share, &p.t.parts[j.Partition])
+	}
 	for i := range j.Uses {
 		u := &j.Uses[i]
 		if int(u.Node) >= len(p.t.nodes) {
@@ -119,7 +123,7 @@ func (p *pass) load(j *mirror.Job) {
 		}
 		n, g := int32(u.Node), &p.t.geo[u.Node]
 		s := span{node: n, start: startedAlready, end: end, cores: p.t.coresOf(g, u.CPUs), mem: int64(u.Mem),
-			whole: u.Whole, exclusive: exclusive, user: j.User, part: int32(j.Partition), cpus: int32(u.CPUs.Count())}
+			whole: u.Whole, exclusive: exclusive, user: j.User, part: int32(j.Partition), cpus: int32(u.CPUs.Count()), layers: int8(layers)}
 		p.take(&s)
 		p.add(s)
 	}
@@ -225,7 +229,8 @@ type try struct {
 	nodes    bitmap // slots that may still serve; nil: not tried yet
 	short    bitmap // slots in runs of neighbours that are not enough
 	failed   bool
-	free     int // nodes that could serve when it failed
+	sharing  bool // the picker holds nodes on which cores are shared
+	free     int  // nodes that could serve when it failed
 	state    possibility
 	planned  int64 // start planned last for the shape: the next is not sooner
 	claims   int   // claims that nodes knows of
@@ -325,11 +330,23 @@ func (p *pass) choose(tr *try) bool {
 	}
 	ok := p.pick.run(n, b, fit, p.cores)
 	p.pick.short, p.pick.first = nil, nil
+	if tr.sharing = false; !ok && n.layers > 1 {
+		ok = p.chooseShared(tr)
+	}
 	if !ok {
 		tr.failed = true
 		tr.free = p.countFree(b, fit)
 	}
 	return ok
+}
+
+// chooseShared is choose on cores that other jobs of the partition have, too.
+func (p *pass) chooseShared(tr *try) bool {
+	p.link()
+	b := slices.Clone(tr.need.slots)
+	b.and(p.usable)
+	tr.sharing = p.pick.run(tr.need, b, func(i int32) int { return p.fitAt(tr, i, p.now) }, p.cores)
+	return tr.sharing
 }
 
 // countFree counts the nodes that fit, for the verdict; it stops looking at
@@ -356,9 +373,9 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 	for k, sh := range shares {
 		g := &p.t.geo[sh.node]
 		mask, better := p.free[g.off:g.off+g.words], []uint64(nil)
-		if p.claims > 0 && p.claimed.has(p.t.slot[sh.node]) {
-			mask = p.windowMask(sh.node, p.now, p.now+tr.shape.duration)
-			better = p.windowMask(sh.node, p.now, never)
+		if tr.sharing || p.claims > 0 && p.claimed.has(p.t.slot[sh.node]) {
+			mask = p.windowMask(tr, sh.node, p.now, p.now+tr.shape.duration)
+			better = p.windowMask(tr, sh.node, p.now, never)
 			for w := range better {
 				better[w] = mask[w] &^ better[w]
 			}
@@ -389,7 +406,7 @@ func (p *pass) spanOf(tr *try, user wlm.UID, sh share, mask, better []uint64, st
 	}
 	cpus := n.cpusFor(&p.t.params, g, sh.tasks, int32(count(cores)))
 	return span{node: sh.node, start: start, end: start + tr.shape.duration, cores: cores,
-		mem: n.memory(&p.t.params, g, cpus), whole: n.whole, exclusive: n.exclusive, user: user, part: n.part, cpus: int32(cpus)}
+		mem: n.memory(&p.t.params, g, cpus), whole: n.whole, exclusive: n.exclusive, user: user, part: n.part, cpus: int32(cpus), layers: int8(n.layers)}
 }
 
 // cpuSet spreads cpus over the threads of cores, filling one core after the
@@ -403,10 +420,13 @@ func (p *pass) cpuSet(n *need, g *geometry, tasks int, cores []uint64, cpus int)
 		return set[:len(set):len(set)]
 	}
 	set := wlm.CPUSet(p.wordArena((int(g.cores*g.threads) + 63) / 64))
-	left := count(cores)
+	left, use := count(cores), int(g.threads)
+	if p.t.params.cpus && !n.whole {
+		use = int(n.threadsOf(g))
+	}
 	ones(cores, func(core int32) {
 		left--
-		for th := range min(int(g.threads), cpus-left) {
+		for th := range min(use, cpus-left) {
 			set.Set(int(core*g.threads) + th)
 			cpus--
 		}

@@ -232,7 +232,11 @@ func (k *picker) enough(l limits) bool { return len(k.out) >= l.target && k.sum 
 func (k *picker) acceptable(l limits) bool { return len(k.out) >= l.min && k.sum >= k.n.tasks }
 
 // stretch is a run of neighbours that fit, from places lo up to hi of k.all.
-type stretch struct{ lo, hi, sum int }
+type stretch struct {
+	lo, hi int
+	sum    int // tasks, as many as matter
+	size   int // see picker.size
+}
 
 // bestRuns adds nodes from the run that is enough with fewest tasks to spare,
 // or else from that which holds most, until k.out is enough: runs of lower
@@ -240,6 +244,13 @@ type stretch struct{ lo, hi, sum int }
 // node that is enough and has least to spare is taken alone; else nodes are
 // taken in order, from the first required one on.
 func (k *picker) bestRuns(l limits) bool {
+	for g := 0; len(k.n.required) > 0 && g+1 < len(k.t.groups); g++ {
+		for _, r := range k.stretches(k.t.groups[g], k.t.groups[g+1]) {
+			if k.requires(r) && k.takeRun(r, l) {
+				return true
+			}
+		}
+	}
 	for g := 0; g+1 < len(k.t.groups); g++ {
 		runs := k.stretches(k.t.groups[g], k.t.groups[g+1])
 		for len(runs) > 0 {
@@ -269,21 +280,33 @@ func (k *picker) stretches(lo, hi int32) (runs []stretch) {
 		last = s
 		r := &runs[len(runs)-1]
 		k.all = append(k.all, share{node: k.t.order[s], fit: f})
-		r.hi, r.sum = len(k.all), r.sum+min(f, max(k.n.tasks, 1))
+		r.hi, r.sum, r.size = len(k.all), r.sum+min(f, max(k.n.tasks, 1)), r.size+k.size(k.all[len(k.all)-1])
 	}
 	return runs
+}
+
+// requires reports whether a run holds a required node.
+func (k *picker) requires(r stretch) bool {
+	return slices.ContainsFunc(k.all[r.lo:r.hi], func(s share) bool { return k.isPre(s.node) })
+}
+
+// size is how large a node is for the job, to compare with others: CPUs that
+// tasks can use.
+func (k *picker) size(s share) int {
+	if k.n.tasks > 0 && k.n.taskCap == unbounded && !k.n.overcommit {
+		return s.fit
+	}
+	return int(k.cores[s.node] * k.t.geo[s.node].threads)
 }
 
 // bestOf is the place of the run to take next.
 func (k *picker) bestOf(runs []stretch, l limits) int {
 	nodes, tasks := max(l.min-len(k.out), 0), k.n.tasks-k.sum
-	best, enough, required := 0, false, false
+	best, enough := 0, false
 	for i, r := range runs {
-		req := len(k.n.required) > 0 && slices.ContainsFunc(k.all[r.lo:r.hi], func(s share) bool { return k.isPre(s.node) })
 		ok := r.sum >= tasks && r.hi-r.lo >= nodes
-		b := runs[best]
-		if i == 0 || req && !required || req == required && (ok && (!enough || r.sum < b.sum) || !ok && !enough && r.sum > b.sum) {
-			best, enough, required = i, ok, req
+		if b := runs[best]; i == 0 || ok && (!enough || r.size < b.size) || !ok && !enough && r.size > b.size {
+			best, enough = i, ok
 		}
 	}
 	return best
@@ -296,7 +319,7 @@ func (k *picker) takeRun(r stretch, l limits) bool {
 	if len(k.n.required) > 0 {
 		from = max(slices.IndexFunc(in, func(s share) bool { return k.isPre(s.node) }), 0)
 	} else if l.target-len(k.out) <= 1 {
-		if i := tightest(in, k.n.tasks-k.sum); i >= 0 {
+		if i := k.tightest(in, k.n.tasks-k.sum); i >= 0 {
 			k.add(in[i].node, in[i].fit)
 			return k.enough(l)
 		}
@@ -322,10 +345,10 @@ func (k *picker) takeRun(r stretch, l limits) bool {
 
 // tightest is the place of the node that holds tasks with least to spare; -1
 // when none holds them.
-func tightest(in []share, tasks int) int {
+func (k *picker) tightest(in []share, tasks int) int {
 	best := -1
 	for i, s := range in {
-		if s.fit >= tasks && (best < 0 || s.fit < in[best].fit) {
+		if s.fit >= tasks && (best < 0 || k.size(s) < k.size(in[best])) {
 			best = i
 		}
 	}
@@ -589,8 +612,20 @@ func (k *picker) caps(n *need) []int {
 	caps, left := make([]int, len(k.out)), n.tasks
 	for i := range k.out {
 		behind := max(min(n.min, len(k.out))-1-i, 0)
-		caps[i] = max(min(k.out[i].fit, left-behind), 1)
+		use := int(n.threadsOf(&k.t.geo[k.out[i].node]))
+		keep := behind * n.cpusPerTask // CPUs
+		if n.perCore != 1 {
+			keep = behind * ceil(n.cpusPerTask, use) * use
+		}
+		if k.t.params.sockets {
+			keep = max(keep, behind*int(k.t.geo[k.out[i].node].perSocket)*use)
+		}
+		caps[i] = max(min(k.out[i].fit, ceil(left*n.cpusPerTask-keep, n.cpusPerTask)), 1)
 		left -= caps[i]
+	}
+	for i := 0; i < len(caps) && left > 0; i++ { // what nodes behind could not hold after all
+		more := min(left, k.out[i].fit-caps[i])
+		caps[i], left = caps[i]+more, left-more
 	}
 	return caps
 }

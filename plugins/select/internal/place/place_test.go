@@ -179,7 +179,7 @@ func TestLayouts(t *testing.T) {
 		{"--hint=nomultithread takes a core per task, over the sockets", smt(), []K{{NTasks: 2, ThreadsPerCore: 1}}, "1 n1:0-1,8-9"},
 		{"block distribution stays on a socket", with(smt(), "CR_Core,CR_CORE_DEFAULT_DIST_BLOCK"), []K{{NTasks: 2, ThreadsPerCore: 1}}, "1 n1:0-3"},
 		{"CR_ONE_TASK_PER_CORE", with(smt(), "CR_Core,CR_ONE_TASK_PER_CORE"), []K{{NTasks: 2}}, "1 n1:0-1,8-9"},
-		{"CR_CPU gives what was asked, no core is shared", with(smt(), "CR_CPU"), []K{{NTasks: 1}, {NTasks: 3}}, "1 n1:0\n2 n1:2-3,8"},
+		{"CR_CPU gives what was asked, no core is shared", with(smt(), "CR_CPU"), []K{{NTasks: 1}, {NTasks: 3}}, "1 n1:0\n2 n1:2-4"},
 		{"CR_Socket gives sockets", with(smt(), "CR_Socket"), []K{{NTasks: 1}, {NTasks: 9}}, "1 n1:0-7\n2 n2:0-15"},
 		{"--ntasks-per-socket", smt(), []K{{NTasks: 4, TasksPerSocket: 2, CPUsPerTask: 2}}, "1 n1:0-3,8-11"},
 	} {

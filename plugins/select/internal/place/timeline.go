@@ -26,6 +26,7 @@ type span struct {
 	part       int32
 	cpus       int32
 	user       wlm.UID
+	layers     int8 // above 1: jobs of the partition may share its cores
 	whole      bool // the rest of the node is not to be used either
 	exclusive  bool // nor by another user
 	next       int32
@@ -47,6 +48,7 @@ type timeline struct {
 	queue []event
 	fits  []int32
 	mask  []uint64
+	stack [][]uint64
 }
 
 // claimStart says when a set of slots begins to be claimed.
@@ -126,6 +128,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 	p.mask = mask
 	room, mem, later := n.maxCPUs, g.memory, 0
 	blocked := false
+	p.unstack(n, len(mask))
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
 		switch {
@@ -138,9 +141,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 			blocked = true
 			continue
 		}
-		for w := range min(len(mask), len(s.cores)) {
-			mask[w] &^= s.cores[w]
-		}
+		p.occupy(tr, mask, s)
 		mem -= s.mem
 		if s.start > start {
 			later++
@@ -177,21 +178,55 @@ func (p *pass) peak(i int32, start, end int64) int64 {
 	return most
 }
 
-// windowMask is the mask of the cores of node i that are free throughout.
-func (p *pass) windowMask(i int32, start, end int64) []uint64 {
+// unstack prepares p.stack for the spans of another node.
+func (p *pass) unstack(n *need, words int) {
+	if n.layers < 2 {
+		return
+	}
+	for len(p.stack) < n.layers-1 {
+		p.stack = append(p.stack, nil)
+	}
+	for l := range n.layers - 1 {
+		p.stack[l] = append(p.stack[l][:0], make([]uint64, words)...)
+	}
+}
+
+// occupy takes a span's cores out of mask. Cores that the try's job may share
+// with it go only once as many jobs have them as may: p.stack[l] has the cores
+// that more than l jobs use.
+func (p *pass) occupy(tr *try, mask []uint64, s *span) {
+	n := tr.need
+	words := min(len(mask), len(s.cores))
+	if n.layers < 2 || s.layers < 2 || s.part != n.part {
+		for w := range words {
+			mask[w] &^= s.cores[w]
+		}
+		return
+	}
+	for w := range words {
+		carry := s.cores[w]
+		for _, layer := range p.stack[:n.layers-1] {
+			layer[w], carry = layer[w]|carry, layer[w]&carry
+		}
+		mask[w] &^= carry
+	}
+}
+
+// windowMask is the mask of the cores of node i that the try's job may have
+// throughout.
+func (p *pass) windowMask(tr *try, i int32, start, end int64) []uint64 {
 	g := &p.t.geo[i]
+	p.unstack(tr.need, int(g.words))
 	mask := slices.Clone(p.t.full[g.off : g.off+g.words])
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
 		if s.end <= start || s.start >= end {
 			continue
 		}
-		for w := range mask {
-			if s.whole {
-				mask[w] = 0
-			} else if w < len(s.cores) {
-				mask[w] &^= s.cores[w]
-			}
+		if s.whole {
+			clear(mask)
+		} else {
+			p.occupy(tr, mask, s)
 		}
 	}
 	return mask
@@ -199,7 +234,7 @@ func (p *pass) windowMask(i int32, start, end int64) []uint64 {
 
 // firstFit is the earliest start at or after from at which node i fits.
 func (p *pass) firstFit(tr *try, i int32, from int64) int64 {
-	if !p.claimed.has(p.t.slot[i]) && !p.owns && !tr.need.exclusive && !tr.need.whole && tr.need.maxCPUs == unbounded {
+	if !p.claimed.has(p.t.slot[i]) && !p.owns && !tr.need.exclusive && !tr.need.whole && tr.need.layers < 2 && tr.need.maxCPUs == unbounded {
 		return p.firstRelease(tr, i, from)
 	}
 	if fit, _ := p.windowFit(tr, i, from); fit > 0 {
@@ -435,7 +470,7 @@ func (p *pass) claim(tr *try, user wlm.UID, start int64) []wlm.NodeIndex {
 	slots := newBitmap(len(p.t.nodes))
 	var nodes []wlm.NodeIndex
 	for _, sh := range p.pick.shares(tr.need) {
-		mask := p.windowMask(sh.node, start, start+tr.shape.duration)
+		mask := p.windowMask(tr, sh.node, start, start+tr.shape.duration)
 		g := &p.t.geo[sh.node]
 		better := slices.Clone(mask)
 		for w := range better {
