@@ -67,14 +67,16 @@ bench: build ## measure this tree: make bench [BENCH="-quick client srun"]
 bench-peer: build ## install Debian's Slurm (root), measure both in turn [BENCH="srun steps"]
 	contrib/bench/peer/both.sh $(BENCH)
 
-install: build ## install into prefix=DIR [DESTDIR=], in Slurm's layout
+man: build ## write the manual pages into build/share/man
+	@$(GO) run ./contrib/man build contrib/docs/reference/slurm.conf.md
+
+install: build man ## install into prefix=DIR [DESTDIR=], in Slurm's layout
 	@d='$(DESTDIR)$(prefix)'; \
 	install -d "$$d"/{bin,sbin,libexec/sluice,etc,share/man,share/sluice}; \
 	install -m 755 build/bin/* "$$d/bin/"; \
 	[ -z "$$(ls build/sbin)" ] || install -m 755 build/sbin/* "$$d/sbin/"; \
 	install -m 755 build/libexec/sluice/* "$$d/libexec/sluice/"; \
-	for f in contrib/man/man*/*; do [ ! -f "$$f" ] || install -D -m 644 "$$f" "$$d/share/man/$$(basename $$(dirname $$f))/$$(basename $$f)"; done; \
-	cp -r build/share/sluice/. "$$d/share/sluice/"; \
+	[ ! -d build/share/sluice ] || cp -r build/share/sluice/. "$$d/share/sluice/"; cp -r build/share/man/. "$$d/share/man/"; \
 	install -d "$$d/share/sluice/"{examples,systemd}; \
 	cp -r conf/examples/. "$$d/share/sluice/examples/"; \
 	for f in contrib/systemd/*.service; do [ ! -f "$$f" ] || sed 's,@prefix@,$(prefix),g' "$$f" > "$$d/share/sluice/systemd/$$(basename $$f)"; done; \

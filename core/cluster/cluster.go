@@ -31,13 +31,15 @@ type Settings struct {
 	SlurmdTimeout   uint32 // 0: silent nodes are never set down
 	ReturnToService int
 	ConfigOverrides bool // SlurmdParameters=config_overrides: the configuration wins over what nodes report
-	MaxDependDepth  int
-	RequeueExit     []int
-	RequeueExitHold []int
-	MaxBatchRequeue uint32
-	EnforceLimits   string // EnforcePartLimits: "", "NO", "ANY", "ALL"
-	KillInvalidDep  bool
-	UserTop         bool // SchedulerParameters=enable_user_top
+	// RegMemoryPercent is how much of RealMemory a node must have; 0: all.
+	RegMemoryPercent float64
+	MaxDependDepth   int
+	RequeueExit      []int
+	RequeueExitHold  []int
+	MaxBatchRequeue  uint32
+	EnforceLimits    string // EnforcePartLimits: "", "NO", "ANY", "ALL"
+	KillInvalidDep   bool
+	UserTop          bool // SchedulerParameters=enable_user_top
 }
 
 // Caller is who asks, proven by whoever took the request.

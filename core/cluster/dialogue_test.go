@@ -371,6 +371,8 @@ func (d *dialogue) settings(w words) {
 	s := &d.cfg.Settings
 	s.JobRequeue = w.opt["requeue"] != "no"
 	s.ReturnToService = int(w.num("returntoservice", 1))
+	s.ConfigOverrides = w.opt["overrides"] == "yes"
+	s.RegMemoryPercent = float64(w.num("mempercent", 0))
 	s.EnforceLimits = w.opt["enforce"]
 	s.KillInvalidDep = w.opt["killinvaliddep"] == "yes"
 	s.OverTimeLimit = wlm.Minutes(w.num("overtime", 0))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
@@ -72,23 +73,39 @@ const bootSlack = 10
 
 // judgeNode sets, in place, the state that a registering node gets.
 func (c *Cluster) judgeNode(n *wlm.Node, now wlm.Time, rebooted bool) {
-	if why := c.tooSmall(n); why != "" {
-		n.Flags |= wlm.NodeInvalidReg | wlm.NodeDrain
-		n.Reason, n.ReasonTime, n.ReasonUser = why, now, 0
-	} else if n.Flags&wlm.NodeInvalidReg != 0 {
-		n.Flags &^= wlm.NodeInvalidReg | wlm.NodeDrain
-		n.Reason, n.ReasonTime = "", 0
-	}
+	mayReturn := c.mayReturn(n) // by the reason it has now
+	c.judgeSize(n, now, n.State == wlm.NodeDown && mayReturn && n.Flags&wlm.NodeDrain == 0)
 	switch {
 	case n.State == wlm.NodeUnknown:
 		n.State = wlm.NodeUp
-	case n.State == wlm.NodeDown && c.mayReturn(n):
+	case n.State == wlm.NodeDown && mayReturn:
 		n.State = wlm.NodeUp
-		if n.Flags&wlm.NodeDrain == 0 {
+		if n.Flags&(wlm.NodeDrain|wlm.NodeInvalidReg) == 0 {
 			n.Reason, n.ReasonTime = "", 0
 		}
 	case n.State == wlm.NodeUp && rebooted && c.settings.ReturnToService < 2 && len(c.Usage[n.Index].Jobs) > 0:
 		n.State, n.Reason, n.ReasonTime, n.ReasonUser = wlm.NodeDown, "Node unexpectedly rebooted", now, 0
+	}
+}
+
+// judgeSize marks a node that has less than its configuration says, and takes
+// the mark back. What an administrator said of the node stays, unless it is moot.
+func (c *Cluster) judgeSize(n *wlm.Node, now wlm.Time, moot bool) {
+	ours := moot || n.Reason == "" || n.Reason == NotResponding || strings.HasPrefix(n.Reason, "Low ")
+	why := c.tooSmall(n)
+	switch {
+	case why != "":
+		n.Flags |= wlm.NodeInvalidReg
+		if ours {
+			n.Flags |= wlm.NodeDrain
+			n.Reason, n.ReasonTime, n.ReasonUser = why, now, 0
+		}
+	case n.Flags&wlm.NodeInvalidReg != 0:
+		n.Flags &^= wlm.NodeInvalidReg
+		if ours {
+			n.Flags &^= wlm.NodeDrain
+			n.Reason, n.ReasonTime = "", 0
+		}
 	}
 }
 
@@ -105,18 +122,31 @@ func (c *Cluster) mayReturn(n *wlm.Node) bool {
 	return false
 }
 
-// tooSmall compares what a node found with its configuration.
+// tooSmall compares what a node found with its configuration, in Slurm's words.
 func (c *Cluster) tooSmall(n *wlm.Node) string {
-	switch {
-	case c.settings.ConfigOverrides:
+	if c.settings.ConfigOverrides {
 		return ""
-	case n.RegCPUs < n.CPUs:
-		return fmt.Sprintf("Low CPUs (reported:%d < configured:%d)", n.RegCPUs, n.CPUs)
-	case n.RegMemory < n.RealMemory:
-		return fmt.Sprintf("Low RealMemory (reported:%d < 100.00%% of configured:%d)", n.RegMemory, n.RealMemory)
 	}
-	return ""
+	var why []string
+	if topology := n.Boards * n.Sockets * n.CoresPerSocket * n.ThreadsPerCore; n.Boards <= 1 && n.RegCPUs < topology {
+		why = append(why, "Low socket*core*thread count")
+	}
+	if n.RegCPUs < n.CPUs {
+		why = append(why, "Low CPUs")
+	}
+	percent := c.settings.RegMemoryPercent
+	if percent <= 0 {
+		percent = wholeMemory
+	}
+	if float64(n.RegMemory) < float64(n.RealMemory)*percent/wholeMemory {
+		why = append(why, fmt.Sprintf("Low RealMemory (reported:%d < %.2f%% of configured:%d)", n.RegMemory, percent, n.RealMemory))
+	}
+	return strings.Join(why, ", ")
 }
+
+// wholeMemory is the part of RealMemory, in percent, that a node must have
+// unless node_reg_mem_percent says otherwise.
+const wholeMemory = 100
 
 // reconcile compares what a node holds with what it should.
 func (c *Cluster) reconcile(name wlm.NodeName, m *nodev1.Register, now wlm.Time, rebooted bool) *RegisterReply {

@@ -146,7 +146,9 @@ func (n *Nodes) Watch(ctx context.Context) error {
 	start := n.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	down := map[wlm.NodeName]bool{}
+	// When a node that was set down had been heard last: the view may show it
+	// up for a moment more. A node that came back was heard since.
+	down := map[wlm.NodeName]time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -159,7 +161,6 @@ func (n *Nodes) Watch(ctx context.Context) error {
 		}
 		for _, name := range n.Names() {
 			if n.Orders.Send.Connected(name) {
-				down[name] = false
 				n.hear(name, nil)
 				continue
 			}
@@ -169,8 +170,8 @@ func (n *Nodes) Watch(ctx context.Context) error {
 			if !ok {
 				last = start
 			}
-			if !down[name] && n.Now().Sub(last) > limit {
-				down[name] = true
+			if !down[name].Equal(last) && n.Now().Sub(last) > limit {
+				down[name] = last
 				n.Log.Warn("node is silent", "node", name, "since", last)
 				if _, err := n.Loop.Do(ctx, &cluster.Silent{Node: name}); err != nil {
 					return err

@@ -9,7 +9,7 @@
 //
 // What can go wrong, and what happens:
 //
-//   - a torn tail (a crash while writing): cut by raft-wal, reported by [Open];
+//   - a torn tail (a crash while writing): cut, and told in the log and in Report;
 //   - a damaged entry or snapshot in the middle: [Open] refuses with
 //     [ErrDamaged], unless Options.Salvage, which cuts the log there and says in
 //     Report what was lost;
@@ -58,6 +58,9 @@ var ErrDamaged = errors.New("the journal is damaged")
 // ErrLost means that this voter no longer leads its group.
 var ErrLost = errors.New("another controller leads")
 
+// ErrFull means that the journal's file system has no room for another segment.
+var ErrFull = errors.New("no space left for the journal")
+
 // ErrStopped means that the journal takes no more entries.
 var ErrStopped = errors.New("the journal has stopped")
 
@@ -93,7 +96,8 @@ type Options struct {
 // Report says what Open found.
 type Report struct {
 	Entries  uint64 // replayed
-	Lost     uint64 // cut by Salvage
+	Lost     uint64 // entries cut by Salvage
+	Torn     int    // bytes that a crash left half written
 	Snapshot bool   // there was one
 	Took     time.Duration
 }
@@ -151,6 +155,7 @@ func Open(o Options, m Machine) (*Journal, error) {
 	}
 	hlog := hclog.New(&hclog.LoggerOptions{Name: "journal", Level: hclog.Error, Output: slogWriter{o.Log}})
 	meta := &metadb.BoltMetaDB{}
+	tail := torn(dir)
 	logs, err := wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(hlog), wal.WithMetaStore(meta))
 	if err != nil {
 		lock.Close()
@@ -158,7 +163,11 @@ func Open(o Options, m Machine) (*Journal, error) {
 	}
 	j := &Journal{dir: dir, log: logs, meta: meta, lock: lock, fsm: newFSM(m), busy: make(chan struct{}, 1),
 		group: o.Group, slog: o.Log, led: make(chan bool, 8), lost: make(chan struct{}), opened: start}
-	if j.report.Lost, err = verify(logs, o.Salvage); err != nil {
+	j.report.Torn = tail
+	if tail > 0 {
+		o.Log.Warn("the journal's tail was torn by a crash and is cut", "dir", dir, "bytes", tail)
+	}
+	if j.report.Lost, err = verifyLog(logs, o.Salvage); err != nil {
 		j.release()
 		return nil, errs.Newf(op, errs.Internal, "%w", err)
 	}
@@ -182,6 +191,11 @@ func (j *Journal) start(o Options, hlog hclog.Logger) error {
 	if err != nil {
 		return errs.Newf(op, errs.Exhausted, "%v", err)
 	}
+	lost, err := verifySnapshots(j.dir, snaps, j.log, o.Salvage)
+	if err != nil {
+		return errs.Newf(op, errs.Internal, "%w", err)
+	}
+	j.report.Lost += lost
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = raft.ServerID(o.ID), hlog
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = time.Hour*24*365, 1<<62, trailing
@@ -338,13 +352,17 @@ func (j *Journal) Append(b *eventv1.Batch) error {
 		return errs.Newf("journal.Append", errs.Internal, "%v", err)
 	}
 	j.since += uint64(len(data))
-	switch err := j.raft.Apply(data, 0).Error(); {
-	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return errs.Newf("journal.Append", errs.Unavail, "%w: %v", ErrLost, err)
-	case err != nil:
-		return errs.Newf("journal.Append", errs.Exhausted, "%w: %v", ErrStopped, err)
+	err = j.raft.Apply(data, 0).Error()
+	if err == nil {
+		return nil
 	}
-	return nil
+	if j.group != nil && (errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress)) {
+		return errs.Newf("journal.Append", errs.Unavail, "%w: %v", ErrLost, err)
+	}
+	if free, ferr := j.Free(); ferr == nil && free < segmentBytes {
+		return errs.Newf("journal.Append", errs.Exhausted, "%w: %w: %d MiB are free at %s: %v", ErrStopped, ErrFull, free>>20, j.dir, err)
+	}
+	return errs.Newf("journal.Append", errs.Exhausted, "%w: %v", ErrStopped, err)
 }
 
 // SnapshotDue reports whether enough was appended to make a snapshot worth it.
@@ -459,40 +477,6 @@ func unseal(data []byte) (*eventv1.Batch, error) {
 	}
 	b := &eventv1.Batch{}
 	return b, proto.Unmarshal(data[sumBytes:], b)
-}
-
-// verify reads every entry. A damaged one is an error that names it, or with
-// salvage the end of the log.
-func verify(logs *wal.WAL, salvage bool) (lost uint64, err error) {
-	first, err := logs.FirstIndex()
-	if err != nil {
-		return 0, fmt.Errorf("%w: %v", ErrDamaged, err)
-	}
-	last, err := logs.LastIndex()
-	if err != nil {
-		return 0, fmt.Errorf("%w: %v", ErrDamaged, err)
-	}
-	if first == 0 {
-		return 0, nil
-	}
-	for i := first; i <= last; i++ {
-		var l raft.Log
-		err := logs.GetLog(i, &l)
-		if err == nil && (l.Type != raft.LogCommand || sealed(l.Data)) {
-			continue
-		}
-		if err == nil {
-			err = errors.New("wrong checksum")
-		}
-		if !salvage {
-			return 0, fmt.Errorf("%w: entry %d of %d to %d: %v (slurmctld -i cuts the log there, losing %d entries)", ErrDamaged, i, first, last, err, last-i+1)
-		}
-		if err := logs.DeleteRange(i, last); err != nil {
-			return 0, fmt.Errorf("%w: cutting the log at entry %d: %v", ErrDamaged, i, err)
-		}
-		return last - i + 1, nil
-	}
-	return 0, nil
 }
 
 // slogWriter carries the library's lines into slog. Those about voters that do

@@ -238,7 +238,7 @@ func (c *cluster) kill(name string, sig syscall.Signal) {
 	if pid == 0 || syscall.Kill(pid, sig) != nil {
 		c.t.Fatalf("%s does not run", name)
 	}
-	if sig == syscall.SIGKILL || sig == syscall.SIGTERM {
+	if sig == syscall.SIGKILL || sig == syscall.SIGTERM || sig == syscall.SIGINT {
 		c.await(name+" to end", func() bool { return !alive(pid) })
 	}
 }

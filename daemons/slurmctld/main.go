@@ -28,6 +28,8 @@ type flags struct {
 	recover    bool
 	systemd    bool
 	host       string
+	nice       int
+	chdir      bool
 }
 
 func main() {
@@ -50,7 +52,10 @@ func main() {
 			case !f.foreground && !f.systemd && !child:
 				status = background.Start("slurmctld", os.Stderr)
 			default:
-				return serve(&f, path, child, func() { ready("") })
+				if err := background.Nice(f.nice); f.nice != 0 && err != nil {
+					return err
+				}
+				return serve(&f, path, child, func() { ready(""); background.Notify() })
 			}
 			return nil
 		},
@@ -63,9 +68,11 @@ func main() {
 	fl.StringVar(&f.host, "host", "", "run as this SlurmctldHost, where several are on one host")
 	fl.BoolVarP(&f.ignore, "ignore-state-errors", "i", false, "start with what can be read of damaged state, and say what was lost")
 	fl.StringVarP(&f.logFile, "log-file", "L", "", "log file")
+	fl.IntVarP(&f.nice, "nice", "n", 0, "nice value to run with, -20 to 19")
 	fl.BoolVarP(&f.recover, "recover", "r", false, "recover state (always done, unless -c is given)")
 	fl.BoolVarP(&f.noRecover, "recover-all", "R", false, "recover all state (always done, unless -c is given)")
-	fl.BoolVar(&f.systemd, "systemd", false, "started by systemd: stay in the foreground")
+	fl.BoolVarP(&f.chdir, "chdir", "s", false, "work in the directory of the log file, else in StateSaveLocation")
+	fl.BoolVar(&f.systemd, "systemd", false, "started by systemd (Type=notify): stay in the foreground, say when it serves")
 	fl.BoolVarP(&f.test, "test", "t", false, "check the configuration and exit")
 	fl.CountVarP(&f.verbose, "verbose", "v", "log more; may be repeated")
 	fl.BoolVarP(&f.version, "version", "V", false, "print the version")

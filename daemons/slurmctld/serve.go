@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,9 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 	if err := expand(cfg, d.host); err != nil {
 		return err
 	}
+	if d.path, err = filepath.Abs(path); err != nil {
+		return err
+	}
 	if err := d.openLog(inBackground); err != nil {
 		return err
 	}
@@ -105,6 +109,11 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 	}
 	if err := os.MkdirAll(cfg.StateSaveLocation, 0o755); err != nil {
 		return fmt.Errorf("StateSaveLocation: %w", err)
+	}
+	if f.chdir {
+		if err := d.chdir(); err != nil {
+			return err
+		}
 	}
 	if d.key, err = auth.LoadKey(cfg.KeyPath()); errors.Is(err, os.ErrNotExist) {
 		d.log.Warn("slurm.key is missing: a new one is made, which slurmd on other hosts need too", "path", cfg.KeyPath())
@@ -136,6 +145,15 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 		}
 		d.log.Warn("this controller leads no longer; it begins again as a backup", "err", err)
 	}
+}
+
+// chdir works in the log's directory, else in StateSaveLocation (-s).
+func (d *daemon) chdir() error {
+	path := cmp.Or(d.f.logFile, d.cfg.SlurmctldLogFile)
+	if path != "" && os.Chdir(filepath.Dir(path)) == nil {
+		return nil
+	}
+	return os.Chdir(d.cfg.StateSaveLocation)
 }
 
 // run wires the rooms in the order in which they need each other, and stops
@@ -388,7 +406,8 @@ func (d *daemon) tokens(ctx context.Context) error {
 func (d *daemon) controllers() []string { return d.config().Controllers() }
 
 // signals handles what the kernel brings: SIGTERM and SIGINT end, SIGHUP reads
-// the configuration again, SIGUSR2 reopens the log file.
+// the configuration again and reopens the log file, SIGUSR2 reads the log level
+// and reopens the log file.
 func (d *daemon) signals(ctx context.Context) {
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
@@ -400,19 +419,29 @@ func (d *daemon) signals(ctx context.Context) {
 		case s := <-ch:
 			switch s {
 			case syscall.SIGHUP:
+				d.reopenLog()
 				if _, _, err := d.reconfigure(ctx, false); err != nil {
 					d.log.Error("configuration not applied", "err", err)
 				}
 			case syscall.SIGUSR2:
-				if err := d.file.Reopen(); err != nil {
-					d.log.Error("log file not reopened", "err", err)
+				if cfg, _, err := conf.Load(d.path); err == nil {
+					d.setLevel(cfg)
 				}
+				d.reopenLog()
 			default:
 				d.log.Info("told to end", "signal", s.String())
 				d.stop()
 			}
 		}
 	}
+}
+
+func (d *daemon) reopenLog() {
+	if err := d.file.Reopen(); err != nil {
+		d.log.Error("log file not reopened", "err", err)
+		return
+	}
+	d.log.Info("log file opened anew")
 }
 
 func (d *daemon) setLeads(yes bool) {

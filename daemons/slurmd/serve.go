@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/version"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -41,6 +43,8 @@ type daemon struct {
 	file  *logfile.File
 	key   auth.Key
 	stop  context.CancelFunc
+
+	cfgPath string // absolute
 
 	mu    sync.Mutex // guards all below
 	cfg   *conf.Config
@@ -65,6 +69,9 @@ func serve(f *flags, inBackground bool, ready func()) error {
 	if d.nodes, err = chooseNodes(cfg, f.nodes, d.host); err != nil {
 		return err
 	}
+	if d.cfgPath, err = filepath.Abs(f.confPath()); err != nil {
+		return err
+	}
 	if err := d.openLog(inBackground); err != nil {
 		return err
 	}
@@ -86,7 +93,27 @@ func serve(f *flags, inBackground bool, ready func()) error {
 	if d.key, err = loadKey(cfg, d.host); err != nil {
 		return err
 	}
+	if err := d.settle(); err != nil {
+		return err
+	}
 	return d.run(ctx, ready)
+}
+
+// settle does what -s and -M ask for.
+func (d *daemon) settle() error {
+	if d.f.lock {
+		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
+			d.log.Warn("memory is not locked (-M)", "err", err)
+		}
+	}
+	if !d.f.chdir {
+		return nil
+	}
+	path := cmp.Or(d.f.logFile, d.cfg.SlurmdLog(d.nodes[0].Name, d.host))
+	if path != "" && os.Chdir(filepath.Dir(path)) == nil {
+		return nil
+	}
+	return os.Chdir(d.spool(d.nodes[0]))
 }
 
 // run wires the parts together, in the order in which they need each other.
@@ -430,8 +457,16 @@ func (d *daemon) tokens(ctx context.Context) {
 	}
 }
 
-// signals waits until the daemon is to end. SIGHUP reads the configuration
-// again, SIGUSR2 opens the log again.
+func (d *daemon) reopenLog() {
+	if err := d.file.Reopen(); err != nil {
+		d.log.Error("log file not reopened", "err", err)
+		return
+	}
+	d.log.Info("log file opened anew")
+}
+
+// signals waits until the daemon is to end. SIGHUP reads the configuration and
+// opens the log again, SIGUSR2 reads the log level and opens the log again.
 func (d *daemon) signals(ctx context.Context) {
 	ch := make(chan os.Signal, 8)
 	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGPIPE)
@@ -443,11 +478,13 @@ func (d *daemon) signals(ctx context.Context) {
 		case s := <-ch:
 			switch s {
 			case syscall.SIGHUP:
+				d.reopenLog()
 				d.reload()
 			case syscall.SIGUSR2:
-				if err := d.file.Reopen(); err != nil {
-					d.log.Error("log file", "err", err)
+				if cfg, _, err := conf.Load(d.cfgPath); err == nil {
+					d.setLevel(cfg)
 				}
+				d.reopenLog()
 			case syscall.SIGTERM, syscall.SIGINT:
 				d.log.Info("told to end", "signal", s.String())
 				return
@@ -459,7 +496,7 @@ func (d *daemon) signals(ctx context.Context) {
 // reload reads the configuration again: log level, controllers, and what is
 // asked of it from now on. A file with errors changes nothing.
 func (d *daemon) reload() {
-	cfg, _, err := conf.Load(d.f.confPath())
+	cfg, _, err := conf.Load(d.cfgPath)
 	if err != nil {
 		d.log.Error("the configuration has errors; the old one stays in force", "err", err)
 		return

@@ -1,5 +1,5 @@
-// Package background sends a daemon to the background, and returns only when
-// it serves.
+// Package background is how a daemon becomes one: it goes to the background, and
+// returns only when it serves; its nice value; a word to systemd.
 //
 // The daemon starts itself again, in a session of its own, with a pipe as
 // descriptor 3. The second process calls the function that [Child] gave it
@@ -11,6 +11,7 @@ package background
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -91,4 +92,32 @@ func Child() (ready func(why string), is bool) {
 		f.WriteString(why)
 		f.Close()
 	}, true
+}
+
+// Notify tells systemd that the daemon serves, where systemd wants to know
+// (Type=notify); elsewhere it does nothing.
+func Notify() {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	os.Unsetenv("NOTIFY_SOCKET") //nolint:errcheck // what the daemon starts is not the service
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return
+	}
+	c.Write([]byte("READY=1")) //nolint:errcheck // systemd then gives up by itself, and says so
+	c.Close()                  //nolint:errcheck // as above
+}
+
+// Nice sets the process's priority, -20 to 19 as in nice(1).
+func Nice(value int) error {
+	const least, most = -20, 19
+	if value < least || value > most {
+		return fmt.Errorf("-n %d: the nice value is %d to %d", value, least, most)
+	}
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, value); err != nil {
+		return fmt.Errorf("-n %d: %w", value, err)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ package clusterconf
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluice-hpc/sluice/conf"
@@ -29,6 +30,11 @@ func Settings(c *conf.Config) cluster.Settings {
 		MaxBatchRequeue: c.MaxBatchRequeue, EnforceLimits: c.EnforcePartLimits,
 		UserTop:        c.SchedulerParameters.Has("enable_user_top"),
 		KillInvalidDep: c.DependencyParameters.Has("kill_invalid_depend") || c.SchedulerParameters.Has("kill_invalid_depend"),
+	}
+	if v, ok := c.SlurmctldParameters.Get("node_reg_mem_percent"); ok {
+		if f, err := strconv.ParseFloat(v, 64); err == nil {
+			s.RegMemoryPercent = f
+		}
 	}
 	for code := range 256 {
 		if c.RequeueExit.Has(code) {
