@@ -238,6 +238,13 @@ func newWorld(t *testing.T) *world {
 // boot starts slurmd's part, and waits until it has registered.
 func (w *world) boot() *nodev1.Register {
 	w.t.Helper()
+	w.start()
+	return next(w.t, w.ctl.registers)
+}
+
+// start starts slurmd's part.
+func (w *world) start() {
+	w.t.Helper()
 	hub := NewHub(w.l, slog.New(slog.DiscardHandler))
 	a, err := Open(Config{Node: "n1", Cluster: "peer", Spool: w.spool, Addr: "n1:1", Hub: hub, KillWait: time.Hour,
 		Controllers: func() []string { return []string{"c"} }, Connect: func(string) (nodev1.FleetClient, error) { return w.ctl.client, nil },
@@ -251,7 +258,6 @@ func (w *world) boot() *nodev1.Register {
 	wg.Go(func() { a.Run(ctx) })
 	wg.Go(func() { hub.Run(ctx) })
 	w.stop = func() { cancel(); wg.Wait() }
-	return next(w.t, w.ctl.registers)
 }
 
 func next[T any](t *testing.T, ch chan T) T {
@@ -737,6 +743,58 @@ func TestSteps(t *testing.T) {
 
 // A step that lasts is reported when it has lasted a second, and a restart of
 // slurmd remembers which CPUs it holds.
+// A call that comes before a restarted slurmd has found its steps waits for them.
+func TestCallBeforeStepsAreFound(t *testing.T) {
+	w := newWorld(t)
+	w.send(w.startJob(1, wlm.KindBatch, 1))
+	next(t, w.l.launchc)
+	w.running(1)
+	w.stop()
+	w.l.mu.Lock()
+	w.l.listed = make(chan chan struct{})
+	w.l.mu.Unlock()
+	w.start()
+	hold := next(t, w.l.listed)
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.api(1001).SignalStep(t.Context(), &nodev1.SignalStepRequest{Job: 1, Step: batch, Signal: 10})
+		done <- err
+	}()
+	w.l.mu.Lock()
+	w.l.listed = nil
+	w.l.mu.Unlock()
+	close(hold)
+	if err := next(t, done); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(t, w.l.signals); got != "1.batch 10" {
+		t.Errorf("signal %q", got)
+	}
+}
+
+// A step of a job whose first node is another one ended while slurmd was away:
+// it stays until srun came back to hear of it.
+func TestEndedStepWaitsForSrun(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	w.l.mu.Lock()
+	w.l.steps["9.0"] = &fakeStep{q: &launchv1.LaunchRequest{Job: 9, Node: "n1", TaskIds: []uint32{0}}, gone: &launchv1.StepGone{Status: 3 << 8, Time: 1}}
+	w.l.mu.Unlock()
+	w.boot()
+	if !w.has(9) {
+		t.Fatal("the step is forgotten")
+	}
+	none(t, w.l.forgot)
+	w.a.ask(func() { // as a session that told its end does
+		s := w.a.runs[9].steps[0]
+		s.delivered = true
+		w.a.forgetLater(s)
+	})
+	if got := next(t, w.l.forgot); got != "9.0" || w.has(9) {
+		t.Errorf("forgot %s; the run is there: %v", got, w.has(9))
+	}
+}
+
 func TestLongStep(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -309,11 +309,27 @@ func (p *API) StepStats(ctx context.Context, q *nodev1.StepStatsRequest) (*nodev
 	return &nodev1.StepStatsReply{Usage: st.GetUsage(), Pids: st.GetPids()}, nil
 }
 
+// awaitFound waits until the node knows its steps: those that ran before a
+// restart are there, though not known at once.
+func (a *Agent) awaitFound(ctx context.Context, op string) error {
+	select {
+	case <-a.found:
+		return nil
+	case <-a.ended:
+		return errs.Newf(op, errs.Unavail, "slurmd is shutting down")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // onRun calls f on the loop of every node that has a run of the job, if the
 // caller may act on it.
 func (p *API) onRun(ctx context.Context, op string, job wlm.JobID, f func(*Agent, *run) error) error {
 	err := error(errs.Coded(op, errs.InvalidJobID))
 	for _, a := range p.agents {
+		if ferr := a.awaitFound(ctx, op); ferr != nil {
+			return ferr
+		}
 		a.ask(func() {
 			r := a.runs[job]
 			if r == nil {

@@ -549,15 +549,25 @@ func (a *Agent) stepGone(s *step, g *launchv1.StepGone) {
 }
 
 // settle finishes a run that is to end and has nothing left here; a node that
-// is not the first forgets a run with its last step.
+// is not the first forgets a run with its last step, once srun knows its end.
 func (a *Agent) settle(r *run) {
 	switch {
 	case a.runs[r.job] != r || r.alive():
 	case r.term != nil:
 		a.finish(r, false)
-	case r.start == nil:
+	case r.start == nil && !r.untold():
 		a.drop(r)
 	}
+}
+
+// untold reports whether srun may still come to hear how a step ended.
+func (r *run) untold() bool {
+	for _, s := range r.steps {
+		if s.gone != nil && !s.delivered && !s.dropped {
+			return true
+		}
+	}
+	return false
 }
 
 // finish reports that nothing of a run is left.
@@ -631,6 +641,7 @@ func (a *Agent) forgetNow(s *step) {
 	if g := s.run.grants[s.id]; g != nil && !s.delivered {
 		a.endStep(s.run, s.id, wlm.WaitStatus(s.gone.GetStatus()), true)
 	}
+	a.settle(s.run)
 }
 
 // orphanAfter is how long a step runs on after srun was lost.

@@ -54,6 +54,9 @@ func (p *API) runStep(stream grpc.BidiStreamingServer[nodev1.RunStepIn, nodev1.R
 	if err != nil {
 		return err
 	}
+	if err := a.awaitFound(stream.Context(), op); err != nil {
+		return err
+	}
 	if err := mayAct(stream.Context(), op, c.GetUid()); err != nil {
 		return err
 	}

@@ -51,6 +51,8 @@ type cluster struct {
 	work string // where commands run
 	root string // of the binaries
 	env  []string
+
+	looks int // of quickState
 }
 
 // up starts a cluster with the arguments of sluice up; it ends with the test.
