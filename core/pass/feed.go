@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -26,6 +27,8 @@ type feed struct {
 	parts    bool
 	settings map[string]string // changed ones
 	all      map[string]string
+	ended    []mirror.Ended         // since the last frames
+	recent   []mirror.Ended         // what a snapshot tells of ended jobs
 	reset    bool                   // node indexes changed: mirrors start over
 	unranked map[wlm.JobID]struct{} // pending jobs that wait for a priority
 }
@@ -51,6 +54,10 @@ func (f *feed) seed(t *cluster.Tables) {
 	slices.SortFunc(jobs, func(a, b *wlm.Job) int { return int(a.ID) - int(b.ID) })
 	for _, j := range jobs {
 		f.put(&cluster.Event{Kind: eventv1.Kind_JOB_CHANGED, Job: j})
+	}
+	slices.SortStableFunc(jobs, func(a, b *wlm.Job) int { return cmp.Compare(a.End, b.End) })
+	for _, j := range jobs {
+		f.over(j)
 	}
 }
 
@@ -101,10 +108,34 @@ func (f *feed) put(e *cluster.Event) bool {
 		return e.Node != nil || e.Partition != nil
 	}
 	f.job(e.Job)
+	if e.Kind == eventv1.Kind_JOB_ENDED {
+		f.over(e.Job)
+	}
 	if _, fed := f.jobs[e.Job.ID]; !fed {
 		return false
 	}
 	return e.Kind != eventv1.Kind_JOB_STARTED && e.Kind != eventv1.Kind_TASK_SPLIT && e.Kind != eventv1.Kind_JOB_ENDING
+}
+
+// over notes a job that ran and ended, for policies that learn from it.
+func (f *feed) over(j *wlm.Job) {
+	if !j.State.Ended() || j.Flags&wlm.FlagCompleting != 0 || j.Alloc == nil {
+		return
+	}
+	e := mirror.Ended{ID: j.ID, User: j.Spec.User, Account: j.Spec.Account, Name: j.Spec.Name, CPUs: uint32(j.Alloc.CPUCount()),
+		Submit: j.Submit, Start: j.Start, End: j.End}
+	if j.TimeLimit != wlm.Unlimited {
+		e.Limit = uint32(j.TimeLimit) * 60
+	}
+	f.ended, f.recent = newest(append(f.ended, e)), newest(append(f.recent, e))
+}
+
+// newest drops the older half of a list that is twice as long as is of use.
+func newest(list []mirror.Ended) []mirror.Ended {
+	if len(list) < 2*mirror.KeepEnded {
+		return list
+	}
+	return append(list[:0:0], list[len(list)-mirror.KeepEnded:]...)
 }
 
 func (f *feed) job(j *wlm.Job) {
@@ -148,7 +179,7 @@ func (f *feed) set(s map[string]string) {
 }
 
 func (f *feed) dirty() bool {
-	return f.reset || f.parts || len(f.jobs)+len(f.nodes)+len(f.ranks)+len(f.settings) > 0
+	return f.reset || f.parts || len(f.jobs)+len(f.nodes)+len(f.ranks)+len(f.settings)+len(f.ended) > 0
 }
 
 // frames returns the frames that bring an up-to-date mirror to the next rev.
@@ -158,7 +189,7 @@ func (f *feed) frames(now wlm.Time) (frames [][]byte, startOver bool) {
 		f.restart()
 		return nil, true
 	}
-	c := mirror.Change{Rev: f.encoder.Rev() + 1, Now: now, Settings: f.settings}
+	c := mirror.Change{Rev: f.encoder.Rev() + 1, Now: now, Settings: f.settings, Ended: f.ended}
 	for name := range f.nodes {
 		if n := f.tables.Node(name); n != nil {
 			c.Nodes = append(c.Nodes, mirrorNode(n))
@@ -201,7 +232,7 @@ func (f *feed) forget() {
 	clear(f.jobs)
 	clear(f.nodes)
 	clear(f.ranks)
-	f.parts, f.settings = false, nil
+	f.parts, f.settings, f.ended = false, nil, nil
 }
 
 // restart makes an encoder anew: the next frames are a snapshot.
@@ -215,7 +246,7 @@ func (f *feed) restart() {
 
 // snapshot returns the frames of everything, at the encoder's rev or the next.
 func (f *feed) snapshot(now wlm.Time) [][]byte {
-	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions()}
+	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions(), Ended: f.recent}
 	for _, n := range f.tables.Nodes {
 		c.Nodes = append(c.Nodes, mirrorNode(n))
 	}

@@ -100,6 +100,7 @@ type Runner struct {
 	prio                              *priority.Client
 	passes, failed, started, refusals atomic.Uint64
 	last, longest, total              atomic.Int64
+	due                               atomic.Int64 // when the policy asked to be woken; 0: never
 	push, ranking, plan, placing, com atomic.Int64
 }
 
@@ -163,6 +164,19 @@ func (r *Runner) spend(part *atomic.Int64, begin time.Time) {
 	part.Add(int64(r.o.Now().Sub(begin)))
 }
 
+// Due is when the policy asked for another pass, whatever happens until then;
+// 0: it did not.
+func (r *Runner) Due() wlm.Time { return wlm.Time(r.due.Load()) }
+
+// alarm rings when the policy asked for another pass.
+func (r *Runner) alarm() <-chan time.Time {
+	at := r.due.Load()
+	if at == 0 {
+		return nil
+	}
+	return time.After(time.Unix(at, 0).Sub(r.o.Now()))
+}
+
 // Run takes passes until ctx ends.
 func (r *Runner) Run(ctx context.Context) error {
 	idle := time.NewTicker(r.o.Idle)
@@ -175,6 +189,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.passing.Lock()
 			r.cause = true
 			r.passing.Unlock()
+		case <-r.alarm():
 		case <-r.wake:
 		}
 		begin := r.o.Now()
@@ -208,6 +223,10 @@ func (r *Runner) Pass(ctx context.Context) (again bool, err error) {
 	begin := r.o.Now()
 	now := wlm.TimeOf(begin)
 	r.take()
+	if at := r.due.Load(); at != 0 && at <= int64(now) {
+		r.due.Store(0)
+		r.cause = true
+	}
 	if len(r.feed.pending) == 0 {
 		return false, nil // what changed waits in the feed until somebody asks for it
 	}
@@ -346,6 +365,10 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 	r.spend(&r.plan, begin)
 	if err != nil {
 		return false, err
+	}
+	r.due.Store(0)
+	if agenda.Wake > now {
+		r.due.Store(int64(agenda.Wake))
 	}
 	if len(agenda.Entries) == 0 {
 		r.closeShadows(planned, nil, r.o.Now().Sub(planned))

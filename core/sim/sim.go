@@ -197,6 +197,9 @@ func (s *sim) following() (at wlm.Time, ok bool) {
 	if len(s.ends) > 0 {
 		consider(s.ends[0].at)
 	}
+	if due := s.r.Due(); ok && due > s.now { // while there is something to wait for
+		consider(due)
+	}
 	return at, ok
 }
 

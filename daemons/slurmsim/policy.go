@@ -21,6 +21,8 @@ var presets = []struct{ name, plugin, options, doc string }{
 	{"builtin", "builtin", "", "strict order of priority"},
 	{"easy", "backfill", "mode=easy", "backfill, the first blocked job holds a reservation"},
 	{"conservative", "backfill", "mode=conservative", "backfill, every blocked job holds a reservation"},
+	{"easy-predict", "backfill", "mode=easy,predict=recent", "easy, planned with the user's recent runtimes"},
+	{"easy-sjbf", "backfill", "mode=easy,predict=recent,order=shortest", "the same, backfilling the shortest jobs first"},
 }
 
 func policyHelp() string {

@@ -6,6 +6,11 @@
 // reservation, one unless the option reservations says otherwise; with mode
 // conservative every blocked job holds one.
 //
+// With predict=recent the policy plans with how long the user's last two jobs
+// ran instead of with time limits, which stay the moment at which jobs are
+// ended. With order=shortest the jobs behind the reservations are tried by the
+// time that they are expected to run.
+//
 // Of SchedulerParameters it reads
 //
 //	bf_max_job_test            jobs that a pass tries
@@ -31,10 +36,13 @@ import (
 // Backfill plans with reservations. Use it from one goroutine.
 type Backfill struct {
 	Conservative bool
-	Reservations int // of a partition in mode easy; 0: one
-	Depth        int // jobs tried in a pass; 0: all
+	Reservations int  // of a partition in mode easy; 0: one
+	Depth        int  // jobs tried in a pass; 0: all
+	Predict      bool // plan with predicted runtimes
+	Shortest     bool // what is behind the reservations is tried shortest first
 
-	last int // entries of the pass before, to size the next
+	predictor *predictor // with Predict
+	last      int        // entries of the pass before, to size the next
 }
 
 var _ sched.Scheduler = (*Backfill)(nil)
@@ -59,7 +67,14 @@ func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error)
 	if r.depth == 0 {
 		r.depth = b.Depth
 	}
-	a := sched.Agenda{Reservations: b.reservations(p)}
+	a := sched.Agenda{Reservations: b.reservations(p), ShortestFirst: b.Shortest}
+	if b.Predict {
+		if b.predictor == nil {
+			b.predictor = newPredictor()
+		}
+		b.predictor.learn(v)
+		b.predictor.running(v, &a)
+	}
 	room := b.last + b.last/8
 	if r.depth > 0 {
 		room = min(room, r.depth)
@@ -72,6 +87,9 @@ func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error)
 		}
 		if counts.take(job) {
 			a.Add(job.ID, r.whenBlocked(job, v.Now))
+			if b.Predict {
+				a.Entries[len(a.Entries)-1].Expected = b.predictor.expect(job)
+			}
 		}
 		const checkEvery = 1024
 		if len(a.Entries)%checkEvery == 0 && ctx.Err() != nil {

@@ -1,8 +1,10 @@
 package place
 
 import (
+	"cmp"
 	"context"
 	"math/bits"
+	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/mirror"
 	"github.com/sluice-hpc/sluice/sdk/sched"
@@ -29,7 +31,7 @@ func Nodes() *Engine { return &Engine{linear: true} }
 
 // Place implements [selector.Selector].
 func (e *Engine) Place(ctx context.Context, v mirror.View, r selector.Request) (selector.Result, error) {
-	p := e.open(ctx, v)
+	p := e.open(ctx, v, expected(r.Agenda.Running))
 	defer e.close(p)
 	q := newRound(e, p, r)
 	if v.Rev == e.rev {
@@ -43,14 +45,80 @@ func (e *Engine) Place(ctx context.Context, v mirror.View, r selector.Request) (
 		if i%checkEvery == 0 && ctx.Err() != nil || q.over || q.full() {
 			break
 		}
-		q.entry(&r.Agenda.Entries[i])
+		if en := &r.Agenda.Entries[i]; !q.later(en) {
+			q.entry(en)
+		}
 	}
+	q.shortestFirst()
 	return q.result, nil
+}
+
+// expected is by job how long it is expected to run, in seconds; nil: as long
+// as its limit lets it, always.
+func expected(list []sched.Expectation) map[wlm.JobID]int64 {
+	if len(list) == 0 {
+		return nil
+	}
+	m := make(map[wlm.JobID]int64, len(list))
+	for _, x := range list {
+		m[x.Job] = int64(x.Expected)
+	}
+	return m
+}
+
+// later puts an entry off until all others were tried if the agenda wants the
+// shortest first and no partition of the job may hold another reservation. What
+// was put off is tried before any job of a lower tier.
+func (q *round) later(en *sched.Entry) bool {
+	if !q.req.Agenda.ShortestFirst || q.req.Agenda.Reservations == 0 {
+		return false
+	}
+	j := q.p.v.Job(en.Job)
+	if j == nil || j.Running || j.Class == nil {
+		return false
+	}
+	var tier uint32
+	open := false
+	for _, part := range j.Class.Partitions {
+		if part >= 0 && part < len(q.reservations) {
+			tier = max(tier, q.p.t.parts[part].Tier)
+			open = open || q.reservations[part] < q.req.Agenda.Reservations
+		}
+	}
+	if len(q.putOff) > 0 && tier < q.putOffTier {
+		q.shortestFirst()
+	}
+	if !open {
+		q.putOff, q.putOffTier = append(q.putOff, en), tier
+	}
+	return !open
+}
+
+// shortestFirst tries what was put off.
+func (q *round) shortestFirst() {
+	runs := func(en *sched.Entry) int64 {
+		if en.Expected > 0 {
+			return int64(en.Expected)
+		}
+		if j := q.p.v.Job(en.Job); j != nil && j.Limit > 0 {
+			return int64(j.Limit)
+		}
+		return endless
+	}
+	slices.SortStableFunc(q.putOff, func(a, b *sched.Entry) int { return cmp.Compare(runs(a), runs(b)) })
+	for i, en := range q.putOff {
+		const checkEvery = 128
+		if i%checkEvery == 0 && q.p.ctx.Err() != nil || q.over || q.full() {
+			break
+		}
+		q.entry(en)
+	}
+	q.putOff = q.putOff[:0]
 }
 
 // WhatIf implements [selector.Selector].
 func (e *Engine) WhatIf(ctx context.Context, v mirror.View, job *mirror.Job) (selector.Result, error) {
-	p := e.open(ctx, v)
+	p := e.open(ctx, v, nil)
 	defer e.close(p)
 	q := newRound(e, p, selector.Request{Agenda: sched.Agenda{Reservations: 1}})
 	one := *job
@@ -59,13 +127,13 @@ func (e *Engine) WhatIf(ctx context.Context, v mirror.View, job *mirror.Job) (se
 	return q.result, nil
 }
 
-func (e *Engine) open(ctx context.Context, v mirror.View) *pass {
+func (e *Engine) open(ctx context.Context, v mirror.View, expected map[wlm.JobID]int64) *pass {
 	pr := parseParams(v.Setting("SelectTypeParameters"), e.linear)
 	if e.table == nil || !e.table.current(v, pr) {
 		e.table = newTable(v, pr)
 	}
 	e.passes++
-	return newPass(ctx, e.table, v, e.spans)
+	return newPass(ctx, e.table, v, e.spans, expected)
 }
 
 // close keeps what the next pass can use, and forgets classes that are gone.
@@ -102,6 +170,9 @@ type round struct {
 	reservations []int       // by partition
 	waits        []*try      // scratch of block
 	over         bool        // the time is up: nothing more is tried
+
+	putOff     []*sched.Entry // see later
+	putOffTier uint32
 }
 
 // shapeKey tells shapes apart; user counts only where nodes are for one user.

@@ -71,7 +71,7 @@ type pass struct {
 	words []uint64         // arena
 }
 
-func newPass(ctx context.Context, t *table, v mirror.View, spans []span) *pass {
+func newPass(ctx context.Context, t *table, v mirror.View, spans []span, expected map[wlm.JobID]int64) *pass {
 	n := len(t.nodes)
 	p := &pass{ctx: ctx, t: t, v: v, now: int64(v.Now),
 		free: slices.Clone(t.full), cores: make([]int32, n), mem: make([]int64, n),
@@ -95,16 +95,19 @@ func newPass(ctx context.Context, t *table, v mirror.View, spans []span) *pass {
 		}
 	}
 	for j := range v.Running() {
-		p.load(j)
+		p.load(j, expected[j.ID])
 	}
 	p.index()
 	return p
 }
 
-// load takes what a running job uses out of what is free.
-func (p *pass) load(j *mirror.Job) {
+// load takes what a running job uses out of what is free. Unless it is zero, the
+// job is expected to run that many seconds in all, if it has not yet.
+func (p *pass) load(j *mirror.Job, expected int64) {
 	end := int64(j.End)
-	switch {
+	switch soon := int64(j.Start) + expected; {
+	case expected > 0 && soon > p.now && (end == 0 || soon < end):
+		end = soon
 	case end == 0:
 		end = int64(j.Start) + endless
 	case end <= p.now:

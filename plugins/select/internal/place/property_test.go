@@ -234,7 +234,7 @@ func (c *cluster) walk(t *rapid.T, a sched.Agenda, step func(p *pass, q *round, 
 	if c.linear {
 		e = Nodes()
 	}
-	p := e.open(context.Background(), c.view())
+	p := e.open(context.Background(), c.view(), nil)
 	q := newRound(e, p, selector.Request{Agenda: a})
 	for i := range a.Entries {
 		before, starts := len(p.spans), len(q.result.Placements)
