@@ -388,6 +388,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		if reply, err = r.commit(ctx, result.Placements); err != nil {
 			return false, err
 		}
+		r.outlived(&agenda, result.Placements, now)
 	}
 	r.closeShadows(planned, reply, took)
 	if reply != nil {
@@ -395,6 +396,27 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 	}
 	r.look(result.Verdicts)
 	return again, nil
+}
+
+// outlived asks for a pass when the first of the jobs that just started has run
+// for as long as the policy expected it to.
+func (r *Runner) outlived(a *sched.Agenda, placements []selector.Placement, now wlm.Time) {
+	expected := map[wlm.JobID]uint32{}
+	for i := range a.Entries {
+		if e := &a.Entries[i]; e.Expected > 0 {
+			expected[e.Job] = e.Expected
+		}
+	}
+	if len(expected) == 0 {
+		return
+	}
+	due := r.due.Load()
+	for i := range placements {
+		if s := expected[placements[i].Job]; s > 0 && (due == 0 || int64(now)+int64(s) < due) {
+			due = int64(now) + int64(s)
+		}
+	}
+	r.due.Store(due)
 }
 
 // commit starts what holds and remembers what does not.

@@ -41,7 +41,8 @@ type JobResult struct {
 	Backfilled bool
 	Forecast   wlm.Time // of its start, when it first had one; -1: never
 	ForecastAt wlm.Time
-	Refused    string // why it was not accepted; empty: it was
+	Promise    wlm.Time // its forecast when it was first the oldest that waits; -1: it never waited as such
+	Refused    string   // why it was not accepted; empty: it was
 
 	started bool
 }

@@ -61,6 +61,7 @@ type sim struct {
 	now    wlm.Time
 	next   int // job of the workload submitted next
 	ended  int
+	oldest int               // no job of the workload before it waits
 	byID   map[wlm.JobID]int // job of the workload
 	ends   ends
 	gone   []*wlm.Job // ending: their nodes report them gone
@@ -280,7 +281,7 @@ func (s *sim) submit(ctx context.Context) error {
 	}
 	v, err := s.Do(ctx, &cluster.Submit{Spec: spec, Script: []byte("#!/bin/sh\n"), Caller: cluster.Caller{UID: j.User}})
 	s.result.Jobs[i] = JobResult{Number: j.Number, Submit: s.now - s.begin, Procs: j.Procs, User: j.User, Run: j.Run,
-		Limit: uint32(min(uint64(j.Limit)*60, 1<<32-1)), Forecast: -1}
+		Limit: uint32(min(uint64(j.Limit)*60, 1<<32-1)), Forecast: -1, Promise: -1}
 	if err != nil {
 		s.result.Jobs[i].Refused = err.Error()
 		s.ended++
@@ -377,12 +378,23 @@ func (s *sim) report(ctx context.Context, n wlm.NodeName, r *nodev1.Report) {
 	}
 }
 
-// outlooks notes the first forecast that each job got.
+// outlooks notes the first forecast that each job got, and the one it got when
+// it was the oldest that waits.
 func (s *sim) outlooks(m map[wlm.JobID]*wlm.Outlook) {
+	for s.oldest < s.next && (s.result.Jobs[s.oldest].started || s.result.Jobs[s.oldest].Refused != "") {
+		s.oldest++
+	}
 	for id, o := range m {
-		if i, known := s.byID[id]; known && o.Start > 0 && s.result.Jobs[i].Forecast < 0 {
-			s.result.Jobs[i].Forecast = max(o.Start, s.now) - s.begin
-			s.result.Jobs[i].ForecastAt = s.now - s.begin
+		i, known := s.byID[id]
+		if !known || o.Start == 0 {
+			continue
+		}
+		r, told := &s.result.Jobs[i], max(o.Start, s.now)-s.begin
+		if r.Forecast < 0 {
+			r.Forecast, r.ForecastAt = told, s.now-s.begin
+		}
+		if i == s.oldest && r.Promise < 0 {
+			r.Promise = told
 		}
 	}
 }

@@ -41,7 +41,7 @@ type Entry struct {
 	Job         wlm.JobID
 	WhenBlocked WhenBlocked
 	MayPreempt  bool
-	Expected    uint32           // seconds it is expected to run; 0: its limit
+	Expected    uint32           // seconds it is expected to run, when the next pass is due; 0: its limit
 	NotBefore   wlm.Time         // 0: now
 	Prefer      []wlm.NodeIndex  // nodes to try first
 	Avoid       []wlm.NodeIndex  // nodes to try last

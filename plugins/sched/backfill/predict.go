@@ -35,6 +35,9 @@ func newPredictor() *predictor {
 
 // learn takes notice of the jobs that ended since the last view.
 func (p *predictor) learn(v sched.View) {
+	if v.Rev < p.rev { // the mirror began anew
+		p.rev = 0
+	}
 	for e := range v.EndedSince(p.rev) {
 		delete(p.made, e.ID)
 		u := p.users[e.User]
