@@ -72,7 +72,9 @@ type Config struct {
 	Plugins       func() []*nodev1.PluginReport // nil: none
 	OnReconfigure func()                        // nil: nothing
 	OnShutdown    func()                        // nil: nothing
-	Log           *slog.Logger
+	// OnPlugin carries out one step of a change of a plugin; nil: none can be.
+	OnPlugin func(*nodev1.ChangePlugin) error
+	Log      *slog.Logger
 }
 
 // Agent is one node. Its exported methods may be called concurrently.

@@ -43,6 +43,8 @@ func (a *Agent) order(m *nodev1.ToNode) error {
 		if a.OnReconfigure != nil {
 			go a.OnReconfigure()
 		}
+	case *nodev1.ToNode_ChangePlugin:
+		go a.changePlugin(b.ChangePlugin)
 	case *nodev1.ToNode_Shutdown:
 		if a.OnShutdown != nil {
 			go a.OnShutdown()
@@ -56,6 +58,27 @@ func (a *Agent) order(m *nodev1.ToNode) error {
 		}
 	}
 	return nil
+}
+
+// changePlugin carries out one step of a change and answers. Steps of a job
+// are not touched by it.
+func (a *Agent) changePlugin(m *nodev1.ChangePlugin) {
+	var err error = errs.Newf("agent.ChangePlugin", errs.Unsupport, "this node's plugins cannot be changed")
+	if a.OnPlugin != nil {
+		err = a.OnPlugin(m)
+	}
+	answer := &nodev1.PluginChanged{Id: m.GetId()}
+	if err != nil {
+		answer.Kind, answer.Text = uint32(errs.KindOf(err)), err.Error()
+		a.Log.Error("plugin not changed", "node", a.Node, "kind", m.GetKind(), "name", m.GetName(), "step", m.GetStep().String(), "err", err)
+	} else if m.GetStep() == nodev1.ChangePlugin_COMMIT && a.Plugins != nil {
+		answer.Plugins = a.Plugins()
+	}
+	a.post(func() {
+		if a.link != nil {
+			a.link.send(&nodev1.FromNode{Node: string(a.Node), Body: &nodev1.FromNode_PluginChanged{PluginChanged: answer}})
+		}
+	})
 }
 
 // verifyJob checks a job's credential and returns what it says.

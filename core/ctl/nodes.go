@@ -40,6 +40,8 @@ type Nodes struct {
 	mu    sync.Mutex
 	heard map[wlm.NodeName]time.Time
 	info  map[wlm.NodeName][]*nodev1.PluginReport
+
+	asked asked
 }
 
 // Register implements fleet.Sink.

@@ -50,6 +50,11 @@ type ReplySink interface {
 	Replied(node wlm.NodeName, r *nodev1.OrderReply)
 }
 
+// A PluginSink also wants the nodes' answers to changes of plugins.
+type PluginSink interface {
+	PluginChanged(node wlm.NodeName, a *nodev1.PluginChanged)
+}
+
 // queueMax is how many orders may wait for one stream, and reportsMax how many
 // reports before the stream is read no further.
 const (
@@ -203,6 +208,10 @@ func (c *conn) read() {
 		case *nodev1.FromNode_Reply:
 			if s, ok := c.f.sink.(ReplySink); ok {
 				s.Replied(node, b.Reply)
+			}
+		case *nodev1.FromNode_PluginChanged:
+			if s, ok := c.f.sink.(PluginSink); ok {
+				s.PluginChanged(node, b.PluginChanged)
 			}
 		}
 	}

@@ -139,7 +139,7 @@ func TestLimits(t *testing.T) {
 	h, _, ctx := newHost(t)
 	p := start(t, h, ctx, Spec{Kind: "job_submit", Name: "a", Limits: Limits{Memory: 400 << 20, CPUs: 0.5}, Timeout: time.Minute})
 	i := p.Info()
-	if len(i.GetLimits()) != 2 || !strings.HasPrefix(i.GetLimits()[0], "memory=400M (") || strings.Contains(i.GetLimits()[0], "not") {
+	if len(i.GetLimits()) != 3 || !strings.HasPrefix(i.GetLimits()[0], "memory=400M (") || strings.Contains(i.GetLimits()[0], "not") {
 		t.Fatalf("limits %q", i.GetLimits())
 	}
 	t.Logf("limits %q, user %s", i.GetLimits(), i.GetUser())

@@ -44,7 +44,7 @@ func (inst *instance) describe(i *ctlv1.PluginInfo) {
 		i.Options = append(i.Options, v)
 	}
 	i.CpuSeconds, i.Rss = usage(inst.proc.PID())
-	i.Limits, i.User = inst.cage.describe(), owner(inst.proc.PID())
+	i.Limits, i.User = append(inst.cage.describe(), "timeout="+inst.spec.Timeout.String()), owner(inst.proc.PID())
 }
 
 // owner is whom a process runs as, by name where there is one.

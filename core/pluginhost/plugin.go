@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -180,14 +181,20 @@ func keepDescriptors() {
 	}
 }
 
-// startError names the user where the kernel only says that something is not
-// permitted.
+// startError says in one line why a program does not start: it names the user
+// where the kernel only says that something is not permitted, and leaves out
+// what go-plugin tells its developers.
 func startError(err error, path string, user *syscall.Credential) error {
-	if errors.Is(err, syscall.EACCES) && user != nil {
-		return errs.Newf("pluginhost.Start", errs.Denied, "%s: the user that plugins run as (PluginUser, uid %d) may not run it: check its mode and those of its directories",
+	const op = "pluginhost.Start"
+	text := err.Error()
+	switch {
+	case errors.Is(err, syscall.EACCES) && user != nil:
+		return errs.Newf(op, errs.Denied, "%s: the user that plugins run as (PluginUser, uid %d) may not run it: check its mode and those of its directories",
 			path, user.Uid)
+	case strings.Contains(text, "Unrecognized remote plugin message"):
+		return errs.Newf(op, errs.Invalid, "%s is not a plugin: it does not greet its host as one", path)
 	}
-	return err
+	return errs.Newf(op, errs.KindOf(err), "%s", strings.Join(strings.Fields(text), " "))
 }
 
 // stop ends the process and removes what held it.

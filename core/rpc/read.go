@@ -123,7 +123,11 @@ func (s *Server) Nodes(r *ctlv1.NodesRequest, stream grpc.ServerStreamingServer[
 // Partitions implements ctlv1.ControllerServer.
 func (s *Server) Partitions(_ context.Context, r *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error) {
 	parts, err := s.deps.View.Partitions(r.GetName())
-	return &ctlv1.PartitionsReply{Partitions: parts}, err
+	reply := &ctlv1.PartitionsReply{Partitions: parts}
+	if s.deps.Warnings != nil {
+		reply.Warnings = s.deps.Warnings()
+	}
+	return reply, err
 }
 
 // Script implements ctlv1.ControllerServer.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/sluice-hpc/sluice/core/pluginhost"
 	"github.com/sluice-hpc/sluice/core/rpc"
 	"github.com/sluice-hpc/sluice/sdk/acctstore"
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/jobsubmit"
 	"github.com/sluice-hpc/sluice/sdk/priority"
 	"github.com/sluice-hpc/sluice/sdk/proto/acctstore/v1"
@@ -28,11 +31,17 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
-// pluginSet is the plugins that the configuration names.
+// pluginSet is the plugins that serve. All but the filters stay the same values
+// while processes, and what is configured, come and go beneath them.
 type pluginSet struct {
 	sched, selector, priority, store *pluginhost.Plugin
-	filters                          []rpc.Filter
 	wake                             waker
+
+	changing sync.Mutex // held while something is swapped: one change at a time
+	chain    []*pluginhost.Plugin
+	filters  atomic.Pointer[[]rpc.Filter] // those of chain that are in service
+	shadows  []*shadowing                 // at most one of a kind; guarded by shadowMu
+	shadowMu sync.Mutex
 }
 
 // waker calls what is set later; until then there is nobody to wake.
@@ -57,55 +66,73 @@ func (w *waker) wake() {
 	}
 }
 
-// Timeouts of calls by kind: how long a plugin may think.
+// How long a plugin may think, and what it may use, unless its options say
+// otherwise.
 const (
-	planTimeout  = 10 * time.Second
-	storeTimeout = 60 * time.Second
+	planTimeout   = 10 * time.Second
+	filterTimeout = 5 * time.Second
+	storeTimeout  = 60 * time.Second
+	startTimeout  = 30 * time.Second
+	policyMemory  = 4 << 30 // bytes
 )
+
+// service is a kind that the controller hosts one plugin of.
+type service struct {
+	kind, key string                    // key of slurm.conf that names the plugin
+	value     func(*conf.Config) string // of the key
+	plugin    func(*pluginSet) **pluginhost.Plugin
+	passes    bool // passes call it, so that a candidate makes one first
+}
+
+var services = []service{
+	{sched.Kind, "SchedulerType", func(c *conf.Config) string { return c.SchedulerType },
+		func(s *pluginSet) **pluginhost.Plugin { return &s.sched }, true},
+	{selector.Kind, "SelectType", func(c *conf.Config) string { return c.SelectType },
+		func(s *pluginSet) **pluginhost.Plugin { return &s.selector }, true},
+	{priority.Kind, "PriorityType", func(c *conf.Config) string { return c.PriorityType },
+		func(s *pluginSet) **pluginhost.Plugin { return &s.priority }, true},
+	{acctstore.Kind, "AccountingStorageType", func(c *conf.Config) string {
+		if c.AccountingStorageType == "" {
+			return "accounting_storage/none"
+		}
+		return c.AccountingStorageType
+	}, func(s *pluginSet) **pluginhost.Plugin { return &s.store }, false},
+}
 
 // startPlugins starts every plugin that the configuration names. One that does
 // not exist is an error that lists what PluginDir offers.
 func (d *daemon) startPlugins(ctx context.Context) (*pluginSet, error) {
-	cfg, set := d.cfg, &pluginSet{}
-	mirrored := []struct {
-		key, value, kind string
-		contracts        []uint32
-		fallback         string
-		into             **pluginhost.Plugin
-	}{
-		{"SchedulerType", cfg.SchedulerType, sched.Kind, sched.Contracts, "builtin", &set.sched},
-		{"SelectType", cfg.SelectType, selector.Kind, selector.Contracts, "linear", &set.selector},
-		{"PriorityType", cfg.PriorityType, priority.Kind, priority.Contracts, "basic", &set.priority},
-	}
-	for _, m := range mirrored {
-		p, err := d.startPlugin(ctx, m.key, m.value, m.kind, pluginhost.Spec{Contracts: m.contracts, Fallback: m.fallback,
-			Timeout: planTimeout, NeedSnapshot: set.wake.wake})
+	set := &pluginSet{}
+	d.set = set
+	for _, s := range services {
+		p, err := d.startPlugin(ctx, s.key, s.value(d.cfg), s.kind)
 		if err != nil {
 			return nil, err
 		}
-		*m.into = p
+		*s.plugin(set) = p
 	}
-	var err error
-	storage := cfg.AccountingStorageType
-	if storage == "" {
-		storage = "accounting_storage/none"
-	}
-	spec := pluginhost.Spec{Contracts: acctstore.Contracts, Timeout: storeTimeout, Wait: true}
-	if strings.HasSuffix(storage, "/sqlite") && cfg.PluginOptions[storage]["path"].Value == "" {
-		spec.Options = append(spec.Options, pluginhost.Option{Name: "path", Value: filepath.Join(cfg.StateSaveLocation, "accounting.db"), Origin: "default"})
-	}
-	if set.store, err = d.startPlugin(ctx, "AccountingStorageType", storage, acctstore.Kind, spec); err != nil {
-		return nil, err
-	}
-	for _, name := range cfg.JobSubmitPlugins {
-		p, err := d.startPlugin(ctx, "JobSubmitPlugins", name, jobsubmit.Kind, pluginhost.Spec{Contracts: jobsubmit.Contracts,
-			Shared: []pluginhost.Option{{Name: "confdir", Value: filepath.Dir(d.cfg.Path), Origin: "slurm.conf"}}, Query: d.answer})
+	for _, name := range d.cfg.JobSubmitPlugins {
+		p, err := d.startPlugin(ctx, "JobSubmitPlugins", name, jobsubmit.Kind)
 		if err != nil {
 			return nil, err
 		}
-		set.filters = append(set.filters, rpc.Filter{Name: p.Name(), Filter: jobsubmit.NewClient(p)})
+		set.chain = append(set.chain, p)
 	}
+	set.link()
 	return set, nil
+}
+
+// link makes the filters of the chain anew. The caller holds changing, or
+// nobody else has the set.
+func (s *pluginSet) link() {
+	filters := []rpc.Filter{}
+	for _, p := range s.chain {
+		if spec := p.Spec(); !p.Disabled() {
+			filters = append(filters, rpc.Filter{Name: spec.Name, Filter: jobsubmit.NewClient(p), Timeout: spec.Timeout,
+				Accept: slices.ContainsFunc(spec.Shared, func(o pluginhost.Option) bool { return o.Name == "on_failure" && o.Value == "accept" })})
+		}
+	}
+	s.filters.Store(&filters)
 }
 
 // answer answers what submission filters ask.
@@ -118,23 +145,11 @@ func (d *daemon) answer(_, method string, _ []byte) ([]byte, error) {
 }
 
 // startPlugin starts the plugin that a key of slurm.conf names.
-func (d *daemon) startPlugin(ctx context.Context, key, value, kind string, spec pluginhost.Spec) (*pluginhost.Plugin, error) {
-	prefix, name, ok := strings.Cut(value, "/")
-	if !ok {
-		prefix, name = kind, value
+func (d *daemon) startPlugin(ctx context.Context, key, value, kind string) (*pluginhost.Plugin, error) {
+	spec, err := d.specOf(d.cfg, key, value, kind)
+	if err != nil {
+		return nil, err
 	}
-	if prefix != kind || name == "" {
-		return nil, fmt.Errorf("%s=%s: a plugin of the kind %s is wanted, such as %s/...; PluginDir offers %s", key, value, kind, kind,
-			strings.Join(d.plugins.Offered(kind), ", "))
-	}
-	spec.Kind, spec.Name = kind, name
-	for option, o := range d.cfg.PluginOptions[kind+"/"+name] {
-		spec.Options = append(spec.Options, pluginhost.Option{Name: option, Value: o.Value, Origin: o.Origin})
-	}
-	if kind != acctstore.Kind { // storage writes below StateSaveLocation
-		spec.User = pluginUser(d.cfg)
-	}
-	const startTimeout = 30 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	p, err := d.plugins.Start(ctx, spec)
@@ -144,21 +159,104 @@ func (d *daemon) startPlugin(ctx context.Context, key, value, kind string, spec 
 	return p, nil
 }
 
+// specOf is the plugin that a key of a configuration names, with its options.
+func (d *daemon) specOf(cfg *conf.Config, key, value, kind string) (pluginhost.Spec, error) {
+	prefix, name, ok := strings.Cut(value, "/")
+	if !ok {
+		prefix, name = kind, value
+	}
+	if prefix != kind || name == "" {
+		return pluginhost.Spec{}, errs.Newf("slurmctld.Plugin", errs.Invalid, "%s=%s: a plugin of the kind %s is wanted, such as %s/...; PluginDir offers %s",
+			key, value, kind, kind, strings.Join(d.plugins.Offered(kind), ", "))
+	}
+	spec := pluginhost.Spec{Kind: kind, Name: name, Timeout: planTimeout, NeedSnapshot: d.set.wake.wake}
+	spec.Limits.Memory = policyMemory
+	switch kind {
+	case sched.Kind:
+		spec.Contracts, spec.Fallback = sched.Contracts, "builtin"
+	case selector.Kind:
+		spec.Contracts, spec.Fallback = selector.Contracts, "linear"
+	case priority.Kind:
+		spec.Contracts, spec.Fallback = priority.Contracts, "basic"
+	case jobsubmit.Kind:
+		spec.Contracts, spec.Timeout, spec.NeedSnapshot = jobsubmit.Contracts, filterTimeout, nil
+		spec.Wait, spec.Optional, spec.Concurrent, spec.Query = true, true, true, d.answer
+		spec.Shared = []pluginhost.Option{{Name: "confdir", Value: filepath.Dir(cfg.Path), Origin: "slurm.conf"}}
+	case acctstore.Kind:
+		spec.Contracts, spec.Timeout, spec.Wait, spec.NeedSnapshot, spec.Limits = acctstore.Contracts, storeTimeout, true, nil, pluginhost.Limits{}
+		if name == "sqlite" && cfg.PluginOptions[kind+"/"+name]["path"].Value == "" {
+			spec.Options = append(spec.Options, pluginhost.Option{Name: "path", Value: filepath.Join(cfg.StateSaveLocation, "accounting.db"), Origin: "default"})
+		}
+	}
+	for _, option := range slices.Sorted(maps.Keys(cfg.PluginOptions[kind+"/"+name])) {
+		o := cfg.PluginOptions[kind+"/"+name][option]
+		ours, err := hostOption(&spec, option, o)
+		if err != nil {
+			return spec, err
+		}
+		x := pluginhost.Option{Name: option, Value: o.Value, Origin: o.Origin}
+		if ours {
+			spec.Shared = append(spec.Shared, x) // the plugin may know it, too
+		} else {
+			spec.Options = append(spec.Options, x)
+		}
+	}
+	if kind == acctstore.Kind { // storage writes below StateSaveLocation
+		return spec, nil
+	}
+	var err error
+	spec.User, err = pluginUser(cfg)
+	return spec, err
+}
+
+// hostOption applies an option of PluginOptions that is for the host and not
+// for the plugin.
+func hostOption(spec *pluginhost.Spec, name string, o conf.Option) (ours bool, err error) {
+	wrong := func(allowed string) (bool, error) {
+		return true, errs.Newf("slurmctld.Plugin", errs.Invalid, "%s: option %s of %s: %q is not %s", o.Origin, name, spec, o.Value, allowed)
+	}
+	switch name {
+	case "timeout":
+		t, err := time.ParseDuration(o.Value)
+		if err != nil {
+			var secs float64
+			secs, err = strconv.ParseFloat(o.Value, 64)
+			t = time.Duration(secs * float64(time.Second))
+		}
+		const least, most = time.Millisecond, time.Hour
+		if err != nil || t < least || t > most {
+			return wrong("a time from 1ms to 1h, such as 2s")
+		}
+		spec.Timeout = t
+	case "memory_limit":
+		m, err := wlm.ParseMiB(o.Value)
+		if err != nil || m == 0 {
+			return wrong("a size, such as 512M")
+		}
+		spec.Limits.Memory = uint64(m) << 20
+	case "cpu_limit":
+		n, err := strconv.ParseFloat(o.Value, 64)
+		const least, most = 0.01, 1 << 16
+		if err != nil || n < least || n > most {
+			return wrong("a number of CPUs, such as 1.5")
+		}
+		spec.Limits.CPUs = n
+	case "on_failure":
+		if spec.Kind != jobsubmit.Kind || o.Value != "accept" && o.Value != "reject" {
+			return wrong("accept or reject of a job_submit plugin")
+		}
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
 // pluginUser is whom policy plugins run as when the controller is root.
-func pluginUser(cfg *conf.Config) *syscall.Credential {
+func pluginUser(cfg *conf.Config) (*syscall.Credential, error) {
 	if cfg.PluginUser == "" || cfg.PluginUser == "root" || syscall.Getuid() != 0 {
-		return nil
+		return nil, nil
 	}
-	u, err := user.Lookup(cfg.PluginUser)
-	if err != nil {
-		return nil
-	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err1 != nil || err2 != nil {
-		return nil
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return pluginhost.LookupUser(cfg.PluginUser)
 }
 
 // slurmUID is the uid of SlurmUser, which may be given as a number.
@@ -177,10 +275,24 @@ func slurmUID(cfg *conf.Config) wlm.UID {
 // pluginInfo tells of the controller's plugins and of those of the nodes.
 func (d *daemon) pluginInfo(name string) []*ctlv1.PluginInfo {
 	all := d.plugins.Info()
-	for node, reports := range d.nodes.Plugins() {
-		for _, r := range reports {
-			all = append(all, &ctlv1.PluginInfo{Kind: r.GetKind(), Name: r.GetName(), Version: r.GetVersion(), Path: r.GetPath(), Pid: r.GetPid(),
-				Since: r.GetSince(), State: r.GetState(), Calls: r.GetCalls(), Restarts: r.GetRestarts(), Rss: r.GetRss(), Host: string(node)})
+	for _, f := range *d.set.filters.Load() {
+		for _, i := range all {
+			if i.GetKind() == jobsubmit.Kind && i.GetName() == f.Name && f.Accept {
+				i.Limits = append(i.Limits, "on_failure=accept")
+			}
+		}
+	}
+	reports := d.nodes.Plugins()
+	for _, node := range slices.Sorted(maps.Keys(reports)) {
+		for _, r := range reports[node] {
+			i := &ctlv1.PluginInfo{Kind: r.GetKind(), Name: r.GetName(), Version: r.GetVersion(), Path: r.GetPath(), Pid: r.GetPid(),
+				Since: r.GetSince(), State: r.GetState(), Calls: r.GetCalls(), Restarts: r.GetRestarts(), Rss: r.GetRss(), Host: string(node),
+				Sha256: r.GetSha256(), Contract: r.GetContract(), P50Us: r.GetP50Us(), P99Us: r.GetP99Us(), MaxUs: r.GetMaxUs(),
+				Overruns: r.GetOverruns(), CpuSeconds: r.GetCpuSeconds(), LastError: r.GetLastError(), Limits: r.GetLimits(), User: r.GetUser()}
+			for _, o := range r.GetOptions() {
+				i.Options = append(i.Options, &ctlv1.ConfigValue{Key: o.GetKey(), Value: o.GetValue(), Origin: o.GetOrigin(), Default: o.GetDefault(), Unit: o.GetUnit()})
+			}
+			all = append(all, i)
 		}
 	}
 	if name == "" {
@@ -188,7 +300,7 @@ func (d *daemon) pluginInfo(name string) []*ctlv1.PluginInfo {
 	}
 	var out []*ctlv1.PluginInfo
 	for _, p := range all {
-		if p.GetKind() == name || p.GetKind()+"/"+p.GetName() == name {
+		if name == p.GetKind() || name == p.GetKind()+"/"+p.GetName() || name == p.GetKind()+"/"+p.GetConfigured() {
 			out = append(out, p)
 		}
 	}

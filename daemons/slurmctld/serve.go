@@ -50,6 +50,7 @@ type daemon struct {
 	key     auth.Key
 	signer  *auth.Signer
 	plugins *pluginhost.Host
+	set     *pluginSet
 	loop    *ctl.Loop
 	journal *journal.Journal
 	view    *view.View
@@ -193,6 +194,13 @@ func (d *daemon) run(parent context.Context) error {
 			return nil // told to end while it stood by
 		}
 		return err
+	}
+	if now := d.config(); now != cfg { // read again while this one stood by
+		if turn, err := d.tryAll(ctx, cfg, now, false); err != nil {
+			d.log.Error("a plugin that slurm.conf names cannot serve: the one before it does", "err", err)
+		} else if _, err := turn.adopt(ctx); err != nil {
+			d.log.Error("plugins not swapped", "err", err)
+		}
 	}
 	if err := d.begin(c); err != nil {
 		return err
@@ -457,6 +465,7 @@ func (d *daemon) config() *conf.Config {
 }
 
 // reconfigure reads the configuration again and applies it, all or nothing.
+// Plugins that it names anew are tried before anything is changed.
 func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warnings []string, err error) {
 	next, warn, err := conf.Load(d.path)
 	if err != nil {
@@ -484,9 +493,22 @@ func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warning
 		d.setLevel(next)
 		return changes, warnings, nil
 	}
+	d.set.changing.Lock()
+	defer d.set.changing.Unlock()
+	turn, err := d.tryAll(ctx, d.config(), next, true)
+	if err != nil {
+		d.log.Error("configuration not applied: a plugin that it names cannot serve", "err", err)
+		return nil, nil, final(err)
+	}
+	defer turn.discard()
 	if _, err := d.loop.Do(ctx, clusterconf.Configure(next)); err != nil {
 		return nil, nil, err
 	}
+	said, err := turn.adopt(ctx)
+	if err != nil {
+		return nil, nil, final(err)
+	}
+	changes = append(changes, said...)
 	d.mu.Lock()
 	d.cfg = next
 	d.mu.Unlock()

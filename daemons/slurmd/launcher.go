@@ -31,30 +31,24 @@ type lazy struct {
 	spec pluginhost.Spec
 	up   chan struct{} // closed when the plugin was started
 
-	mu     sync.Mutex // guards client; held while the plugin starts
+	mu     sync.Mutex // guards spec, plugin and client; held while the plugin starts
+	plugin *pluginhost.Plugin
 	client launch.Launcher
+
+	gate   gate    // of launches
+	change changes // of the plugin
 }
 
 var _ launch.Launcher = (*lazy)(nil)
 
 // newLazy finds the plugin of LaunchType.
 func newLazy(host *pluginhost.Host, cfg *conf.Config, stepd string) (*lazy, error) {
-	kind, name, _ := strings.Cut(cfg.LaunchType, "/")
-	if name == "" {
-		kind, name = launch.Kind, kind
+	l := &lazy{host: host, up: make(chan struct{})}
+	var err error
+	if l.spec, err = launchSpec(cfg, stepd, "", ""); err != nil {
+		return nil, fmt.Errorf("LaunchType=%s: %w", cfg.LaunchType, err)
 	}
-	if kind != launch.Kind {
-		return nil, fmt.Errorf("LaunchType=%s: a plugin of the kind launch is wanted, such as launch/exec", cfg.LaunchType)
-	}
-	l := &lazy{host: host, up: make(chan struct{}), spec: pluginhost.Spec{Kind: kind, Name: name,
-		Contracts: launch.Contracts, Timeout: launchTimeout, Wait: true}}
-	for option, o := range cfg.PluginOptions[kind+"/"+name] {
-		l.spec.Options = append(l.spec.Options, pluginhost.Option{Name: option, Value: o.Value, Origin: o.Origin})
-	}
-	if stepd != "" {
-		l.spec.Options = append(l.spec.Options, pluginhost.Option{Name: "stepd", Value: stepd, Origin: "-d"})
-	}
-	if _, err := host.Find(kind, name); err != nil {
+	if _, err := host.Find(l.spec.Kind, l.spec.Name); err != nil {
 		return nil, fmt.Errorf("LaunchType=%s: %w", cfg.LaunchType, err)
 	}
 	if len(l.spec.Options) > 0 {
@@ -63,6 +57,29 @@ func newLazy(host *pluginhost.Host, cfg *conf.Config, stepd string) (*lazy, erro
 		}
 	}
 	return l, nil
+}
+
+// launchSpec is a launch plugin with its options; without a name, that of
+// LaunchType.
+func launchSpec(cfg *conf.Config, stepd, name, path string) (pluginhost.Spec, error) {
+	if name == "" {
+		kind, rest, ok := strings.Cut(cfg.LaunchType, "/")
+		if !ok {
+			kind, rest = launch.Kind, kind
+		}
+		if kind != launch.Kind || rest == "" {
+			return pluginhost.Spec{}, errs.Newf("slurmd.Plugin", errs.Invalid, "a plugin of the kind launch is wanted, such as launch/exec")
+		}
+		name = rest
+	}
+	spec := pluginhost.Spec{Kind: launch.Kind, Name: name, Path: path, Contracts: launch.Contracts, Timeout: launchTimeout, Wait: true}
+	for option, o := range cfg.PluginOptions[launch.Kind+"/"+name] {
+		spec.Options = append(spec.Options, pluginhost.Option{Name: option, Value: o.Value, Origin: o.Origin})
+	}
+	if stepd != "" {
+		spec.Shared = append(spec.Shared, pluginhost.Option{Name: "stepd", Value: stepd, Origin: "-d"})
+	}
+	return spec, nil
 }
 
 // get starts the plugin if need be.
@@ -80,13 +97,22 @@ func (l *lazy) get() (launch.Launcher, error) {
 		// Whatever it was, no step was touched: a caller may try again.
 		return nil, errs.Newf("slurmd.launcher", errs.Unavail, "starting the launch plugin: %w", err)
 	}
-	l.client = launch.NewClient(p)
-	close(l.up)
+	l.serve(p)
 	return l.client, nil
+}
+
+// serve makes p the plugin; the caller holds mu.
+func (l *lazy) serve(p *pluginhost.Plugin) {
+	l.plugin, l.client = p, launch.NewClient(p)
+	close(l.up)
 }
 
 // Launch is launch.Launcher's.
 func (l *lazy) Launch(ctx context.Context, r *launchv1.LaunchRequest) (*launchv1.LaunchReply, error) {
+	if err := l.gate.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer l.gate.leave()
 	c, err := l.get()
 	if err != nil {
 		return nil, err
@@ -114,6 +140,9 @@ func (l *lazy) Watch(ctx context.Context, tell func(*launchv1.Happening) error) 
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.change.watching(cancel)
 	return c.Watch(ctx, tell)
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-hpc/sluice/core/pluginhost"
 	"github.com/sluice-hpc/sluice/daemons/internal/logfile"
 	"github.com/sluice-hpc/sluice/sdk/hostlist"
+	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/version"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -44,7 +45,8 @@ type daemon struct {
 	key   auth.Key
 	stop  context.CancelFunc
 
-	cfgPath string // absolute
+	cfgPath  string // absolute
+	launcher *lazy
 
 	mu    sync.Mutex // guards all below
 	cfg   *conf.Config
@@ -133,6 +135,7 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
+	d.launcher = launcher
 	hub := agent.NewHub(launcher, d.log)
 	agents, err := d.agents(hub, host)
 	if err != nil {
@@ -393,7 +396,7 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 			KillWait: d.cfg.KillWait, UnkillableTimeout: d.cfg.UnkillableStepTimeout, JobFileAppend: d.cfg.JobFileAppend,
 			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName, LoginEnv: loginEnv,
 			Plugins:       func() []*nodev1.PluginReport { return pluginReports(host) },
-			OnReconfigure: d.reload, OnShutdown: d.stop, Log: d.log})
+			OnReconfigure: d.reload, OnShutdown: d.stop, OnPlugin: d.changePlugin, Log: d.log})
 		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", n.Name, err)
 		}
@@ -405,7 +408,16 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 func pluginReports(host *pluginhost.Host) (out []*nodev1.PluginReport) {
 	for _, p := range host.Info() {
 		out = append(out, &nodev1.PluginReport{Kind: p.GetKind(), Name: p.GetName(), Version: p.GetVersion(), Pid: p.GetPid(),
-			State: p.GetState(), Restarts: p.GetRestarts(), Path: p.GetPath(), Since: p.GetSince(), Calls: p.GetCalls(), Rss: p.GetRss()})
+			State: p.GetState(), Restarts: p.GetRestarts(), Path: p.GetPath(), Since: p.GetSince(), Calls: p.GetCalls(), Rss: p.GetRss(),
+			Sha256: p.GetSha256(), Contract: p.GetContract(), P50Us: p.GetP50Us(), P99Us: p.GetP99Us(), MaxUs: p.GetMaxUs(), Overruns: p.GetOverruns(),
+			CpuSeconds: p.GetCpuSeconds(), LastError: p.GetLastError(), Limits: p.GetLimits(), User: p.GetUser(), Options: reportOptions(p.GetOptions())})
+	}
+	return out
+}
+
+func reportOptions(list []*ctlv1.ConfigValue) (out []*nodev1.PluginOption) {
+	for _, o := range list {
+		out = append(out, &nodev1.PluginOption{Key: o.GetKey(), Value: o.GetValue(), Origin: o.GetOrigin(), Default: o.GetDefault(), Unit: o.GetUnit()})
 	}
 	return out
 }
@@ -502,9 +514,11 @@ func (d *daemon) reload() {
 		return
 	}
 	d.mu.Lock()
+	was := d.cfg
 	d.cfg = cfg
 	d.mu.Unlock()
 	d.setLevel(cfg)
+	d.relaunch(was, cfg)
 	d.log.Info("configuration read again", "path", cfg.Path)
 }
 

@@ -174,6 +174,16 @@ func (s *Source) Shutdown(ctx context.Context, r *ctlv1.ShutdownRequest) (*ctlv1
 	return answer(s.Controller.Shutdown(ctx, r))
 }
 
+// ChangePlugin swaps, disables or enables a plugin, or runs one as a shadow.
+func (s *Source) ChangePlugin(ctx context.Context, r *ctlv1.ChangePluginRequest) (*ctlv1.ChangePluginReply, error) {
+	return answer(s.Controller.ChangePlugin(ctx, r))
+}
+
+// Shadows returns how shadows compare with what is live.
+func (s *Source) Shadows(ctx context.Context) (*ctlv1.ShadowsReply, error) {
+	return answer(s.Controller.Shadows(ctx, &ctlv1.ShadowsRequest{}))
+}
+
 // Plugins returns the plugins and how they fare.
 func (s *Source) Plugins(ctx context.Context, r *ctlv1.PluginsRequest) (*ctlv1.PluginsReply, error) {
 	return answer(s.Controller.Plugins(ctx, r))

@@ -2,7 +2,7 @@
 //
 // A command line is options and then words: a keyword and its operands; without
 // words the command reads lines of them. Keywords may be cut short. Outputs and
-// messages are those of scontrol(1) of Slurm 25.11; "show plugin" is ours.
+// messages are those of scontrol(1) of Slurm 25.11; what is about plugins is ours.
 package scontrol
 
 import (
@@ -39,6 +39,7 @@ type reader interface {
 	Config(context.Context) (*ctlv1.ConfigReply, error)
 	Script(context.Context, *ctlv1.ScriptRequest) (*ctlv1.ScriptReply, error)
 	Plugins(context.Context, *ctlv1.PluginsRequest) (*ctlv1.PluginsReply, error)
+	Shadows(context.Context) (*ctlv1.ShadowsReply, error)
 	Ping(context.Context) (*ctlv1.PingReply, error)
 	WaitStarted(ctx context.Context, job uint32) (*ctlv1.JobInfo, error)
 }
@@ -48,6 +49,7 @@ type writer interface {
 	UpdateNode(context.Context, *ctlv1.UpdateNodeRequest) (*ctlv1.UpdateReply, error)
 	UpdatePartition(context.Context, *ctlv1.UpdatePartitionRequest) (*ctlv1.UpdateReply, error)
 	Reconfigure(context.Context) (*ctlv1.ReconfigureReply, error)
+	ChangePlugin(context.Context, *ctlv1.ChangePluginRequest) (*ctlv1.ChangePluginReply, error)
 	Shutdown(context.Context, *ctlv1.ShutdownRequest) (*ctlv1.UpdateReply, error)
 	Token(context.Context, *ctlv1.TokenRequest) (*ctlv1.TokenReply, error)
 	SetDebug(context.Context, *ctlv1.SetDebugRequest) (*ctlv1.UpdateReply, error)
@@ -284,6 +286,24 @@ var verbs = []verb{
 	{"power", 2, -1, (*session).power},
 	{"help", 0, 0, func(s *session, _ context.Context, _ []string) { io.WriteString(s.out, help) }}, //nolint:errcheck // Flush tells
 	{"explain", 1, 1, (*session).explain},
+	{"reload", 2, 3, func(s *session, ctx context.Context, w []string) {
+		s.plugin(ctx, ctlv1.ChangePluginRequest_RELOAD, "reload", w)
+	}},
+	{"disable", 2, 2, func(s *session, ctx context.Context, w []string) {
+		s.plugin(ctx, ctlv1.ChangePluginRequest_DISABLE, "disable", w)
+	}},
+	{"enable", 2, 2, func(s *session, ctx context.Context, w []string) {
+		s.plugin(ctx, ctlv1.ChangePluginRequest_ENABLE, "enable", w)
+	}},
+	{"shadow", 2, 3, func(s *session, ctx context.Context, w []string) {
+		s.plugin(ctx, ctlv1.ChangePluginRequest_SHADOW, "shadow", w)
+	}},
+	{"promote", 1, 2, func(s *session, ctx context.Context, w []string) {
+		s.shadow(ctx, ctlv1.ChangePluginRequest_PROMOTE, "promote", w)
+	}},
+	{"stop", 1, 2, func(s *session, ctx context.Context, w []string) {
+		s.shadow(ctx, ctlv1.ChangePluginRequest_STOP_SHADOW, "stop", w)
+	}},
 	missing("listpids", "ask ps on the node"),
 	missing("listjobs", "scontrol show job lists them"),
 	missing("liststeps", "scontrol show step lists them"),
@@ -402,18 +422,23 @@ const help = `scontrol [<OPTION>] [<COMMAND>]
      create partition <specification>    make a partition
      delete partitionname=<name>         remove a partition
      errnumstr <errnum>                  the text of an error number
+     disable, enable plugin <kind>[/<name>]  take a plugin out of service and back
      explain <job_id>                    why a job waits, with numbers
      getaddrs <nodelist>                 addresses of nodes
      hold, uhold, release <job_list>     hold jobs and let them go
      notify <job_id> <message>           send a message to a job
      ping                                ask how the controllers are
      power {up|down [asap|force]} <nodelist>
+     promote shadow [<kind>/<name>]      make a shadow the live plugin
      reconfigure                         read the configuration again
+     reload plugin <kind>[/<name>] [<path>]  swap a plugin while everything runs
      requeue, requeuehold <job_list>     put jobs back in the queue
      resume, suspend <job_list>          stop jobs and continue them
      setdebug <level> [nodes=<list>]     change how much is logged
+     shadow plugin <kind>/<name> [<path>]    try a scheduler beside the live one
      show <entity> [<id>]                show records; see below
      shutdown [slurmctld]                end the daemons
+     stop shadow [<kind>/<name>]         end a shadow
      token [lifespan=<s>] [username=<u>] issue a token
      top <job_list>                      move jobs before the owner's others
      update <specification>              change a job, node or partition
@@ -424,5 +449,5 @@ const help = `scontrol [<OPTION>] [<COMMAND>]
 
   <entity> may be aliases, bbstat, burstbuffer, config, daemons, dwstat,
   federation, hostlist, hostlistsorted, hostnames, job, licenses, node,
-  partition, plugin, reservation, step, or topology.
+  partition, plugin, reservation, shadow, step, or topology.
 `

@@ -21,13 +21,14 @@ import (
 // ctl is the observed controller, with what scontrol asks beyond lists.
 type ctl struct {
 	*peertest.Fake
-	t      testing.TB
-	user   string
-	jobs   []*ctlv1.UpdateJobRequest
-	nodes  []*ctlv1.UpdateNodeRequest
-	parts  []*ctlv1.UpdatePartitionRequest
-	down   bool
-	warned []string
+	t       testing.TB
+	user    string
+	jobs    []*ctlv1.UpdateJobRequest
+	nodes   []*ctlv1.UpdateNodeRequest
+	parts   []*ctlv1.UpdatePartitionRequest
+	down    bool
+	warned  []string
+	plugins []*ctlv1.ChangePluginRequest
 }
 
 func (c *ctl) Config(context.Context) (*ctlv1.ConfigReply, error) {
@@ -54,8 +55,27 @@ func (c *ctl) Plugins(_ context.Context, r *ctlv1.PluginsRequest) (*ctlv1.Plugin
 	return &ctlv1.PluginsReply{Plugins: []*ctlv1.PluginInfo{{
 		Kind: "sched", Name: "backfill", Version: "0.1.0", Path: "/opt/sluice/libexec/sluice/sched_backfill", Pid: 4711, Since: c.Now - 60,
 		State: "serving", Contract: 1, Calls: 128, P50Us: 850, P99Us: 12400, MaxUs: 31000, Restarts: 1, Host: "slurmctld", Rev: 907,
-		CpuSeconds: 1.25, Rss: 14 << 20, LastError: "killed", Options: []*ctlv1.ConfigValue{{Key: "bf_window", Value: "1440", Origin: "default"}},
+		CpuSeconds: 1.25, Rss: 14 << 20, LastError: "killed", Options: []*ctlv1.ConfigValue{{Key: "bf_window", Value: "1440", Origin: "default", Default: "1440", Unit: "minutes"}},
 	}}}, nil
+}
+
+func (c *ctl) ChangePlugin(_ context.Context, r *ctlv1.ChangePluginRequest) (*ctlv1.ChangePluginReply, error) {
+	c.plugins = append(c.plugins, r)
+	switch r.GetName() {
+	case "sched/bad":
+		return nil, errs.Newf("slurmctld.Try", errs.Unavail, "sched/bad ended while it was tried: exit status 2")
+	case "sched/nope":
+		return nil, errs.Coded("pluginhost.Find", errs.UnknownPlugin, "sched/nope: no program sched_nope in PluginDir=/x")
+	}
+	return &ctlv1.ChangePluginReply{Messages: []string{"done"}}, c.admin()
+}
+
+func (c *ctl) Shadows(context.Context) (*ctlv1.ShadowsReply, error) {
+	return &ctlv1.ShadowsReply{Shadows: []*ctlv1.ShadowReport{{Kind: "sched", Name: "mine", Version: "1", Live: "sched/backfill", State: "shadow", Pid: 3,
+		Since: c.Now - 60, Passes: 10, Missed: 1, Agreed: 6, Sooner: 2, Later: 1, Never: 1, Agreement: 60, Compared: 9, Path: "/x/sched_mine",
+		LiveSide:   &ctlv1.ShadowSide{WaitMean: 12.5, WaitP95: 40, Slowdown: 1.5, Utilization: 80, PassP50Us: 900, PassP99Us: 1000, PassMaxUs: 2000},
+		ShadowSide: &ctlv1.ShadowSide{WaitMean: 10, WaitP95: 30, Slowdown: 1.25, Utilization: 85, PassP50Us: 1900, PassP99Us: 3000, PassMaxUs: 4000},
+		Examples:   []*ctlv1.ShadowJob{{Job: 7, Live: c.Now, Shadow: c.Now - 5}}}}}, nil
 }
 
 func (c *ctl) Ping(context.Context) (*ctlv1.PingReply, error) {
@@ -282,9 +302,59 @@ const wantPlugin = `PluginName=sched/backfill Version=0.1.0
    Restarts=1 Calls=128 Overruns=0 Rev=907 Contract=1
    P50=0.850ms P99=12.400ms Max=31.000ms CPUTime=1.25s RSS=14M
    Path=/opt/sluice/libexec/sluice/sched_backfill
+   Option=bf_window Value=1440 minutes Default=1440 minutes Origin=default
    LastError=killed
 
 `
+
+const wantShadow = `ShadowName=sched/mine Version=1 Live=sched/backfill
+   State=SHADOW Pid=3 Since=2026-11-23T17:17:20
+   Passes=10 Missed=1 Agreement=60.0%
+   Agreed=6 Sooner=2 Later=1 NotAtAll=1 Compared=9
+   WaitMean=12.5s/10.0s WaitP95=40s/30s BoundedSlowdown=1.50/1.25 Utilization=80.0%/85.0% (live/shadow)
+   PassP50=0.900ms/1.900ms PassP99=1.000ms/3.000ms PassMax=2.000ms/4.000ms (live/shadow)
+   Path=/x/sched_mine
+
+`
+
+func TestChangePlugins(t *testing.T) {
+	c := at(20)
+	program := filepath.Join(t.TempDir(), "sched_mine")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		line, out, errs string
+		status          int
+	}{
+		{"reload plugin sched", "done\n", "", 0},
+		{"reload plugin sched/mine " + program, "done\n", "", 0},
+		{"disable plugin job_submit/x", "done\n", "", 0},
+		{"enable plugin job_submit/x", "done\n", "", 0},
+		{"shadow plugin sched/mine", "done\n", "", 0},
+		{"promote shadow", "done\n", "", 0},
+		{"stop shadow sched/mine", "done\n", "", 0},
+		{"reload plugin sched/bad", "", "scontrol: error: sched/bad ended while it was tried: exit status 2\n", 1},
+		{"reload plugin sched/nope", "", "scontrol: error: sched/nope: no program sched_nope in PluginDir=/x: No such plugin\n", 1},
+		{"reload plugin sched /nonexistent/sched_x", "", "scontrol: error: stat /nonexistent/sched_x: no such file or directory\n", 1},
+		{"reload job 5", "", "invalid entity:job for keyword:reload\n", 1},
+		{"stop plugin", "", "invalid entity:plugin for keyword:stop\n", 1},
+		{"reload plugin", "", "too few arguments for keyword:reload\n", 1},
+	} {
+		if status, out, errs := scontrol(t, c, "", strings.Fields(tt.line)...); status != tt.status || out != tt.out || errs != tt.errs {
+			t.Errorf("%s: status %d, %q, %q", tt.line, status, out, errs)
+		}
+	}
+	if p := c.plugins; p[1].GetPath() != program || p[1].GetName() != "sched/mine" || p[5].GetVerb() != ctlv1.ChangePluginRequest_PROMOTE || p[6].GetName() != "sched/mine" {
+		t.Errorf("asked %v", p)
+	}
+	if _, out, _ := scontrol(t, c, "", "show", "shadow"); out != wantShadow {
+		t.Errorf("got\n%s", out)
+	}
+	if status, out, _ := scontrol(t, c, "", "show", "shadow", "sched/other"); status != 1 || out != "Shadow sched/other not found\n" {
+		t.Errorf("status %d, %q", status, out)
+	}
+}
 
 func TestPlugins(t *testing.T) {
 	if _, out, _ := scontrol(t, at(20), "", "show", "plugin"); out != wantPlugin {
@@ -315,7 +385,7 @@ func TestPing(t *testing.T) {
 // Every structured output is whole JSON.
 func TestStructured(t *testing.T) {
 	for _, line := range []string{
-		"show job", "show job 5", "show node", "show partition", "show step", "show plugin", "show config", "ping",
+		"show job", "show job 5", "show node", "show partition", "show step", "show plugin", "show shadow", "show config", "ping",
 	} {
 		status, out, errs := scontrol(t, at(20), "", append([]string{"--json"}, strings.Fields(line)...)...)
 		var v map[string]any

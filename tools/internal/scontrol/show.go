@@ -38,6 +38,7 @@ var entities = []entity{
 		s.failf("scontrol: error: slurmd is not supported: scontrol show node %s shows what it reported", s.host)
 	}},
 	{[]string{"steps", "stepid"}, (*session).showSteps},
+	{[]string{"shadows"}, (*session).showShadows},
 	{[]string{"topology", "topoconf"}, func(*session, context.Context, string) {}},
 }
 

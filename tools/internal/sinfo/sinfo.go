@@ -101,6 +101,11 @@ func once(ctx context.Context, o *Options, source Source, stdout, stderr io.Writ
 	for _, p := range reply.GetPartitions() {
 		parts = append(parts, nodetext.PartOf(p))
 	}
+	if o.Reasons || !o.NoHeader && !o.Dump {
+		for _, w := range reply.GetWarnings() {
+			fmt.Fprintf(stderr, "sinfo: warning: %s\n", w)
+		}
+	}
 	f := format(o, nodes, parts, stderr)
 	groups := collect(o, f, nodes, parts)
 	if err := order(o, groups); err != nil {
