@@ -1,6 +1,6 @@
 #!/bin/sh
-# Regenerates every generated file: protobuf code beside its .proto, and the
-# converters of sdk/wire. Run from the top of the tree (make gen).
+# Regenerates every generated file: protobuf code beside its .proto, the Python
+# library's messages, the converters of sdk/wire, and the reference of plugins. Run from the top of the tree (make gen).
 #
 # First it compares the .proto files with wire.binpb, the wire as it was last
 # released, and refuses what an older peer would misread: fields and messages
@@ -26,4 +26,6 @@ for f in $(find "$bin/py" -name '*_pb2.py'); do
 	sed 's/^from sdk\.proto\.[a-z]*\.v1 import/from sluice.wire import/' "$f" > $py/"$(basename "$f")"
 done
 [ ! -d contrib/gen/wire ] || go run ./contrib/gen/wire -o sdk/wire/wire_gen.go
+protoc -I . --include_imports --include_source_info --descriptor_set_out="$bin/all.binpb" $(find sdk/proto -name '*.proto' | sort)
+go run ./contrib/gen/reference contrib/docs/reference/plugins < "$bin/all.binpb"
 [ "${1:-}" != -release ] || buf build . --config contrib/gen/buf.yaml --exclude-source-info -o contrib/gen/wire.binpb
