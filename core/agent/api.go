@@ -306,7 +306,7 @@ func (p *API) StepStats(ctx context.Context, q *nodev1.StepStatsRequest) (*nodev
 	if err != nil {
 		return nil, wire.ErrorToStatus(err)
 	}
-	return &nodev1.StepStatsReply{Usage: st.GetUsage(), Pids: st.GetPids()}, nil
+	return &nodev1.StepStatsReply{Usage: st.GetUsage(), Pids: st.GetPids(), TaskIds: s.ids, TaskPids: s.pids}, nil
 }
 
 // awaitFound waits until the node knows its steps: those that ran before a

@@ -297,7 +297,7 @@ func (d *dialogue) command(verb string, w words) Command {
 	case "report":
 		return &Reports{Node: wlm.NodeName(w.opt["on"]), Reports: []*nodev1.Report{w.report(d.now)}}
 	case "cancel":
-		return &Kill{Filter: w.filter(), Signal: int(w.num("signal", 0)), Caller: w.caller()}
+		return &Kill{Filter: w.filter(), Signal: int(w.num("signal", 0)), StepsOnly: w.opt["steps"] == "only", Caller: w.caller()}
 	case "hold", "release", "requeue", "requeuehold", "suspend", "resume", "set", "top", "notify":
 		v := map[string]ctlv1.UpdateJobRequest_Verb{"hold": ctlv1.UpdateJobRequest_HOLD, "release": ctlv1.UpdateJobRequest_RELEASE,
 			"requeue": ctlv1.UpdateJobRequest_REQUEUE, "requeuehold": ctlv1.UpdateJobRequest_REQUEUE_HOLD,

@@ -17,6 +17,7 @@ type Kill struct {
 	Signal    int
 	BatchOnly bool
 	Full      bool
+	StepsOnly bool // never the job itself: even SIGKILL ends only its steps
 	Caller    Caller
 	// Own restricts a filter without references to the caller's jobs.
 	Own bool
@@ -89,14 +90,18 @@ func (k *Kill) one(c *Cluster, m Match, now wlm.Time) errs.Code {
 	if m.Ref.GetHasStep() {
 		return k.step(c, m, now)
 	}
-	cancel := k.Signal == 0 || k.Signal == int(syscall.SIGKILL) && !k.BatchOnly && !k.Full
+	cancel := !k.StepsOnly && (k.Signal == 0 || k.Signal == int(syscall.SIGKILL) && !k.BatchOnly && !k.Full)
 	switch {
 	case j.State.Ended():
 		return errs.AlreadyDone
 	case !cancel && j.State == wlm.Pending:
 		return errs.JobPending
 	case !cancel:
-		c.emit(&Event{Kind: eventv1.Kind_JOB_SIGNALED, Time: now, Job: j, Position: uint64(k.Signal), Text: k.scope()})
+		signal := k.Signal
+		if signal == 0 {
+			signal = int(syscall.SIGKILL)
+		}
+		c.emit(&Event{Kind: eventv1.Kind_JOB_SIGNALED, Time: now, Job: j, Position: uint64(signal), Text: k.scope()})
 		return 0
 	case m.Tasks != nil && countTasks(m.Tasks) < countTasks(j.ArrayTasks):
 		k.tasks(c, m, now)

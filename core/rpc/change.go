@@ -24,7 +24,7 @@ func (s *Server) Signal(ctx context.Context, r *ctlv1.SignalRequest) (*ctlv1.Sig
 	}
 	who := caller(ctx)
 	got, err := s.deps.Loop.Do(ctx, &cluster.Kill{
-		Filter: r.GetFilter(), Signal: int(r.GetSignal()), BatchOnly: r.GetBatchOnly(), Full: r.GetFull(), Caller: who, Own: !who.Admin,
+		Filter: r.GetFilter(), Signal: int(r.GetSignal()), BatchOnly: r.GetBatchOnly(), Full: r.GetFull(), StepsOnly: r.GetStepsOnly(), Caller: who, Own: !who.Admin,
 	})
 	if err != nil {
 		return nil, err

@@ -33,6 +33,14 @@ func TestJobs(t *testing.T) {
 		{"bad requests", badRequests},
 		{"other users", otherUsers},
 		{"drained nodes get no jobs", drain},
+		{"a terminal of its own", terminal},
+		{"interrupts", interrupts},
+		{"signals to srun", signals},
+		{"environment", environment},
+		{"output patterns", patterns},
+		{"corresponding tasks", corresponding},
+		{"a message to a job", message},
+		{"processes of steps", processes},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			here := *c

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/client"
 	"github.com/sluice-hpc/sluice/sdk/proto/acctstore/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/wire"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 	"github.com/sluice-hpc/sluice/tools/internal/connect"
@@ -77,6 +78,16 @@ func (s *Source) PingEach(ctx context.Context) []Pong {
 	}
 	wg.Wait()
 	return out
+}
+
+// StepStats asks the node daemon at addr about its share of a step.
+func (s *Source) StepStats(ctx context.Context, addr string, job, step uint32) (*nodev1.StepStatsReply, error) {
+	api, conn, err := s.Node(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return api.StepStats(ctx, &nodev1.StepStatsRequest{Job: job, Step: step})
 }
 
 // receive reads a stream to its end.

@@ -551,10 +551,19 @@ var bindWords = map[string][]string{
 	"mem-bind": {"none", "no", "rank", "local", "map_mem", "mask_mem", "prefer", "nosort", "sort", "quiet", "verbose", "q", "v"},
 }
 
+// bindHelp answers --cpu-bind=help and --mem-bind=help.
+func bindHelp(long string) string {
+	return "--" + long + "=[{quiet|verbose},]type\n    type is one of " + strings.Join(bindWords[long], ", ") +
+		"\n    map_ and mask_ take a list behind a colon, as in map_cpu:0,2 and mask_cpu:0x3,0xc"
+}
+
 // bind checks the words of --cpu-bind and --mem-bind; after map_ and mask_
 // words come their lists.
 func bind(long string, at func(*Request) *string) setter {
 	return func(r *Request, v string, _ bool) error {
+		if strings.EqualFold(v, "help") {
+			return &Mistake{Plain: bindHelp(long)}
+		}
 		listed := false
 		for w := range strings.SplitSeq(strings.ToLower(v), ",") {
 			name, _, list := strings.Cut(w, ":")

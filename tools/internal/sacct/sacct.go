@@ -11,6 +11,7 @@ package sacct
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +89,11 @@ func Run(ctx context.Context, o *Options, source Source, stdout, stderr io.Write
 
 // each calls show with each job that is asked for, and its steps.
 func each(ctx context.Context, o *Options, source Source, show func(*jobtext.Job, []*wlm.Step, *acctstorev1.JobRow)) error {
-	return source.AcctJobs(ctx, o.Query, func(m *acctstorev1.JobsReply) error {
+	ask := source.AcctJobs
+	if len(o.Query.Jobs) > 0 {
+		ask = inOrder(ask)
+	}
+	return ask(ctx, o.Query, func(m *acctstorev1.JobsReply) error {
 		for _, row := range m.GetJobs() {
 			j := jobtext.Of(&ctlv1.JobInfo{Job: row.GetJob()}, int64(o.now))
 			if j.Spec.Cluster == "" {
@@ -107,6 +112,28 @@ func each(ctx context.Context, o *Options, source Source, show func(*jobtext.Job
 		}
 		return nil
 	})
+}
+
+type askJobs func(context.Context, *acctstorev1.Query, func(*acctstorev1.JobsReply) error) error
+
+// inOrder lets the tasks of an array follow one another by their index: the
+// last one to start has the id of the array, which is the lowest.
+func inOrder(ask askJobs) askJobs {
+	return func(ctx context.Context, q *acctstorev1.Query, each func(*acctstorev1.JobsReply) error) error {
+		all := &acctstorev1.JobsReply{}
+		if err := ask(ctx, q, func(m *acctstorev1.JobsReply) error {
+			all.Jobs = append(all.Jobs, m.GetJobs()...)
+			return nil
+		}); err != nil {
+			return err
+		}
+		slices.SortStableFunc(all.Jobs, func(a, b *acctstorev1.JobRow) int {
+			x, y := a.GetJob(), b.GetJob()
+			return cmp.Or(cmp.Compare(cmp.Or(x.GetArrayJob(), x.GetId()), cmp.Or(y.GetArrayJob(), y.GetId())),
+				cmp.Compare(x.GetArrayTask(), y.GetArrayTask()), cmp.Compare(x.GetId(), y.GetId()))
+		})
+		return each(all)
+	}
 }
 
 // wants selects what the query cannot say. Without -j, jobs that were never

@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -84,7 +86,7 @@ func run(ctx context.Context, c *submit.Command, id uint32, env []string) int {
 	argv := c.Request.Args
 	shell := len(argv) == 0
 	if shell {
-		argv = []string{shellOf(c)}
+		argv = shellCommand(c)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir = env, c.Request.Spec.WorkDir
@@ -174,6 +176,46 @@ func exitCode(s wlm.WaitStatus) int {
 		return 0
 	}
 	return signalled + s.Signal()
+}
+
+// shellCommand is what salloc runs without a command: the user's shell here, or
+// with LaunchParameters=use_interactive_step on the job's first node.
+func shellCommand(c *submit.Command) []string {
+	shell := shellOf(c)
+	value := func(key string) string {
+		if c.Conf == nil {
+			return ""
+		}
+		v, _, _ := c.Conf.Lookup(key)
+		return v
+	}
+	if !slices.ContainsFunc(strings.Split(value("LaunchParameters"), ","), func(p string) bool {
+		return strings.EqualFold(strings.TrimSpace(p), "use_interactive_step")
+	}) {
+		return []string{shell}
+	}
+	options := value("InteractiveStepOptions")
+	if options == "" {
+		options = "--interactive --preserve-env --pty $SHELL"
+	}
+	words := strings.Fields(options)
+	for i, w := range words {
+		if w == "$SHELL" {
+			words[i] = shell
+		}
+	}
+	srun := "srun"
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), srun); filepath.Base(self) == "salloc" && exists(beside) {
+			srun = beside
+		}
+	}
+	return append([]string{srun}, words...)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func shellOf(c *submit.Command) string {

@@ -22,7 +22,10 @@ func script(r *request.Request, p *submit.Process) ([]byte, error) {
 	}
 	var text []byte
 	var err error
-	if len(r.Args) == 0 {
+	if len(r.Args) == 0 || r.Args[0] == "-" {
+		if len(r.Args) > 1 {
+			r.Spec.Argv = append([]string{"slurm_script"}, r.Args[1:]...)
+		}
 		if text, err = io.ReadAll(p.Stdin); err != nil {
 			return nil, refuse("Unable to read the script from standard input: " + err.Error())
 		}

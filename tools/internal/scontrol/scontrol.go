@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/version"
 	"github.com/sluice-hpc/sluice/tools/internal/command"
 	"github.com/sluice-hpc/sluice/tools/internal/options"
@@ -42,6 +44,7 @@ type reader interface {
 	Shadows(context.Context) (*ctlv1.ShadowsReply, error)
 	Ping(context.Context) (*ctlv1.PingReply, error)
 	WaitStarted(ctx context.Context, job uint32) (*ctlv1.JobInfo, error)
+	StepStats(ctx context.Context, addr string, job, step uint32) (*nodev1.StepStatsReply, error)
 }
 
 type writer interface {
@@ -105,8 +108,13 @@ func table(o *Options, getenv func(string) string) options.Table {
 // Parse reads the command line.
 func Parse(args []string, getenv func(string) string) (*Options, error) {
 	o := &Options{All: getenv("SCONTROL_ALL") != "", Future: getenv("SCONTROL_FUTURE") != ""}
+	// Flags with a minus are no options.
+	var flags []string
+	if i := slices.Index(args, "setdebugflags"); i >= 0 {
+		args, flags = args[:i+1], args[i+1:]
+	}
 	words, err := table(o, getenv).Parse("scontrol", args)
-	o.Words = words
+	o.Words = append(words, flags...)
 	return o, err
 }
 
@@ -304,7 +312,7 @@ var verbs = []verb{
 	{"stop", 1, 2, func(s *session, ctx context.Context, w []string) {
 		s.shadow(ctx, ctlv1.ChangePluginRequest_STOP_SHADOW, "stop", w)
 	}},
-	missing("listpids", "ask ps on the node"),
+	{"listpids", 0, 2, (*session).listPIDs},
 	missing("listjobs", "scontrol show job lists them"),
 	missing("liststeps", "scontrol show step lists them"),
 	missing("pidinfo", "SLURM_JOB_ID is in the process's environment"),
@@ -426,6 +434,7 @@ const help = `scontrol [<OPTION>] [<COMMAND>]
      explain <job_id>                    why a job waits, with numbers
      getaddrs <nodelist>                 addresses of nodes
      hold, uhold, release <job_list>     hold jobs and let them go
+     listpids [<job_id>[.<step>]] [<node>] processes of steps on this host
      notify <job_id> <message>           send a message to a job
      ping                                ask how the controllers are
      power {up|down [asap|force]} <nodelist>

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
 	"github.com/sluice-hpc/sluice/sdk/version"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 	"github.com/sluice-hpc/sluice/tools/internal/command"
@@ -140,6 +141,17 @@ func (c *ctl) Reconfigure(context.Context) (*ctlv1.ReconfigureReply, error) {
 
 func (c *ctl) Shutdown(context.Context, *ctlv1.ShutdownRequest) (*ctlv1.UpdateReply, error) {
 	return nil, c.admin()
+}
+
+func (c *ctl) StepStats(_ context.Context, addr string, job, step uint32) (*nodev1.StepStatsReply, error) {
+	if addr != "127.0.0.1:16001" || job != 5 {
+		return nil, errs.Coded("test", errs.InvalidStep)
+	}
+	m := &nodev1.StepStatsReply{Pids: []uint32{31741, 31752}, TaskPids: []uint32{31741}, TaskIds: []uint32{0}}
+	if step == 1 {
+		m = &nodev1.StepStatsReply{Pids: []uint32{31792, 31799}, TaskPids: []uint32{31792, 31799}, TaskIds: []uint32{2, 3}}
+	}
+	return m, nil
 }
 
 func (c *ctl) Token(_ context.Context, r *ctlv1.TokenRequest) (*ctlv1.TokenReply, error) {
@@ -437,8 +449,15 @@ func TestSmallVerbs(t *testing.T) {
 		{"-v reconfigure", 0, "SchedulerType: sched/backfill\n", "scontrol: warning: x\n"},
 		{"setdebug debug2", 0, "", ""},
 		{"show reservation", 0, "No reservations in the system\n", ""},
-		{"listpids", 1, "", "scontrol: error: listpids is not supported: ask ps on the node\n"},
-		{"-Q listpids", 1, "", ""},
+		{"listpids 5.1 n1", 0, "PID      JOBID    STEPID   LOCALID GLOBALID\n31792    5        1        0       2       \n31799    5        1        1       3       \n", ""},
+		{"listpids 5.batch", 0, "PID      JOBID    STEPID   LOCALID GLOBALID\n31741    5        batch    0       0       \n31752    5        batch    -       -       \n", ""},
+		{"listpids 5.7 n1", 1, "", "StepId=5.7 does not exist on node n1.\n"},
+		{"listpids 5 n4", 1, "", "There are no steps for job 5 on node n4.\n"},
+		{"listpids x", 1, "", "\"x\" does not look like a jobid\n"},
+		{"-Q listpids x", 1, "", ""},
+		{"setdebugflags -backfill", 1, "", "scontrol: error: setdebugflags is not supported: set DebugFlags in slurm.conf and scontrol reconfigure\n"},
+		{"create foo", 1, "", "scontrol: error: Invalid creation entity: foo\n"},
+		{"delete job=1", 1, "", "Invalid deletion entity: job=1\n"},
 		{"hold", 1, "", "too few arguments for keyword:hold\n"},
 		{"show node n1,nonode", 1, "", ""},
 		{"show job=5", 0, "", ""},

@@ -37,7 +37,7 @@ import (
 )
 
 // mpis are the MPI types that steps can have.
-var mpis = []string{"none", "pmi2"}
+var mpis = []string{"none"}
 
 // Main runs the command and returns its exit code.
 func Main(ctx context.Context, p *submit.Process) int {

@@ -227,7 +227,10 @@ func (v *supervisor) interrupt() int {
 		return aborted
 	case v.Request.Step.Pty:
 		v.signal(syscall.SIGINT)
-	case again, v.Request.Step.QuitOnIntr, v.Request.Step.NoStatus:
+	case !again && v.Request.Step.NoStatus && !v.Request.Step.QuitOnIntr:
+		v.Infof("sending Ctrl-C to %s", v.step)
+		v.signal(syscall.SIGINT)
+	case again, v.Request.Step.QuitOnIntr:
 		v.aborting, v.status.killed = true, true
 		v.Infof("sending Ctrl-C to %s", v.step)
 		v.signal(syscall.SIGINT)

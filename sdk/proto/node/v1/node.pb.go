@@ -3944,7 +3944,9 @@ func (x *StepStatsRequest) GetStep() uint32 {
 type StepStatsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Usage         *v11.Usage             `protobuf:"bytes,1,opt,name=usage,proto3" json:"usage,omitempty"`
-	Pids          []uint32               `protobuf:"varint,2,rep,packed,name=pids,proto3" json:"pids,omitempty"`
+	Pids          []uint32               `protobuf:"varint,2,rep,packed,name=pids,proto3" json:"pids,omitempty"`                         // every process of the step
+	TaskIds       []uint32               `protobuf:"varint,3,rep,packed,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"`    // global ids of its tasks here
+	TaskPids      []uint32               `protobuf:"varint,4,rep,packed,name=task_pids,json=taskPids,proto3" json:"task_pids,omitempty"` // their processes, in the same order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3989,6 +3991,20 @@ func (x *StepStatsReply) GetUsage() *v11.Usage {
 func (x *StepStatsReply) GetPids() []uint32 {
 	if x != nil {
 		return x.Pids
+	}
+	return nil
+}
+
+func (x *StepStatsReply) GetTaskIds() []uint32 {
+	if x != nil {
+		return x.TaskIds
+	}
+	return nil
+}
+
+func (x *StepStatsReply) GetTaskPids() []uint32 {
+	if x != nil {
+		return x.TaskPids
 	}
 	return nil
 }
@@ -4332,10 +4348,12 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\tcancelled\x18\x04 \x01(\bR\tcancelled\"8\n" +
 	"\x10StepStatsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x12\n" +
-	"\x04step\x18\x02 \x01(\rR\x04step\"S\n" +
+	"\x04step\x18\x02 \x01(\rR\x04step\"\x8b\x01\n" +
 	"\x0eStepStatsReply\x12-\n" +
 	"\x05usage\x18\x01 \x01(\v2\x17.sluice.launch.v1.UsageR\x05usage\x12\x12\n" +
-	"\x04pids\x18\x02 \x03(\rR\x04pids2H\n" +
+	"\x04pids\x18\x02 \x03(\rR\x04pids\x12\x19\n" +
+	"\btask_ids\x18\x03 \x03(\rR\ataskIds\x12\x1b\n" +
+	"\ttask_pids\x18\x04 \x03(\rR\btaskPids2H\n" +
 	"\x05Fleet\x12?\n" +
 	"\aConnect\x12\x18.sluice.node.v1.FromNode\x1a\x16.sluice.node.v1.ToNode(\x010\x012\xda\x03\n" +
 	"\aNodeAPI\x12P\n" +
