@@ -205,7 +205,7 @@ func patterns(t *testing.T, c *cluster) {
 	if got := c.file(name); got != "out\n" {
 		t.Errorf("%s has %q; there are %s", name, got, c.ok("ls"))
 	}
-	if got := c.file(id + ".batch.err") + c.file(id+".err"); got != "bad\n" {
+	if got := c.file(id+".batch.err") + c.file(id+".err"); got != "bad\n" {
 		t.Errorf("standard error went elsewhere: %q of %s", got, c.ok("ls"))
 	}
 	id = c.submit("--wait", "-a", "3,5", "-o", "arr_%A_%3a.txt", "--wrap", "echo $SLURM_ARRAY_TASK_ID")
