@@ -3,6 +3,7 @@ package conf
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/sluice-hpc/sluice/conf/slurmconf"
 )
@@ -22,6 +23,9 @@ func Check(path string, w io.Writer) int {
 		}
 		fmt.Fprintf(w, "%s: %d errors, %d warnings\n", path, len(ps), len(warnings))
 		return 1
+	}
+	if len(c.Idle) > 0 {
+		fmt.Fprintf(w, "note: accepted, and without effect: %s\n", strings.Join(c.Idle, ", "))
 	}
 	fmt.Fprintf(w, "%s: cluster %s, %d nodes, %d partitions: no errors, %d warnings\n",
 		path, c.ClusterName, len(c.Nodes), len(c.Partitions), len(warnings))

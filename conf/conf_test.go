@@ -230,6 +230,14 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// What a file sets beside its default and nothing depends on is told.
+func TestIdleKeys(t *testing.T) {
+	c, _, bad := load(t, head+"BatchStartTimeout=20\nProctrackType=proctrack/cgroup\nTreeWidth=16\nKillWait=9\nNodeName=x CpuBind=none Weight=3\n"+tail)
+	if want := "BatchStartTimeout NodeName.CpuBind"; len(bad) > 0 || strings.Join(c.Idle, " ") != want {
+		t.Errorf("got %q, want %q; errors %q", c.Idle, want, bad)
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	tests := []struct{ name, in, want string }{
 		{"obsolete", "FastSchedule=1\n", "3: FastSchedule: is obsolete and ignored"},

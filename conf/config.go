@@ -33,6 +33,10 @@ type Config struct {
 	NodeSets   []NodeSet
 	DownNodes  []DownNodes
 
+	// Idle are the keys that the file sets, beside their defaults, and that
+	// nothing in Sluice depends on yet; those of lines as NodeName.Key.
+	Idle []string
+
 	values map[string]*value // lower-case key of the global section
 }
 

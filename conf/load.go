@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -20,7 +21,7 @@ func Load(path string) (*Config, []Warning, error) {
 	if err != nil {
 		return nil, nil, slurmconf.Problems{{Pos: slurmconf.Pos{File: path}, Text: err.Error()}}
 	}
-	l := &loader{cfg: &Config{Path: abs, values: map[string]*value{}}}
+	l := &loader{cfg: &Config{Path: abs, values: map[string]*value{}}, idleOpts: map[string]bool{}}
 	src := read(abs, "slurm.conf")
 	l.bad = append(l.bad, src.bad...)
 	l.cfg.Files = src.files
@@ -37,6 +38,7 @@ func Load(path string) (*Config, []Warning, error) {
 	l.partitions()
 	l.downNodes()
 	l.rules()
+	l.idle()
 	l.order()
 	if len(l.bad) > 0 {
 		return nil, l.warned, l.bad
@@ -52,6 +54,8 @@ type loader struct {
 
 	nodeRecs, partRecs, setRecs, downRecs []slurmconf.Entry
 
+	idleOpts map[string]bool // options of records that Sluice does not act on
+
 	nodeAt map[wlm.NodeName]int // place in cfg.Nodes
 	setAt  map[string]int
 	partAt []slurmconf.Pos // of cfg.Partitions
@@ -63,6 +67,20 @@ func (l *loader) fail(pos slurmconf.Pos, key, text string) {
 
 func (l *loader) warn(pos slurmconf.Pos, key, text string) {
 	l.warned = append(l.warned, Warning{Pos: pos, Key: key, Text: text})
+}
+
+// idle notes what the file sets and Sluice does not act on.
+func (l *loader) idle() {
+	for i := range Keys() {
+		k := &keys().rows[i]
+		if k.File != "slurm.conf" || k.Section != "global" || k.Acts != "no" {
+			continue
+		}
+		if v := l.cfg.values[strings.ToLower(k.Name)]; v != nil && v.set && !strings.EqualFold(v.text, k.Default) {
+			l.cfg.Idle = append(l.cfg.Idle, k.Name)
+		}
+	}
+	l.cfg.Idle = append(l.cfg.Idle, slices.Sorted(maps.Keys(l.idleOpts))...)
 }
 
 // order puts problems in the order of the files.

@@ -66,6 +66,9 @@ func (r *record) take(name string, p slurmconf.Pair) {
 		delete(r.opts, name) // an empty value takes a default back
 		return
 	}
+	if k.Acts == "no" {
+		r.l.idleOpts[r.section+"."+k.Name] = true
+	}
 	parsed, err := k.parse(p.Value)
 	if err != nil {
 		r.l.fail(p.Pos, name, err.Error())

@@ -105,6 +105,9 @@ func serve(f *flags, path string, inBackground bool, ready func()) error {
 	for _, w := range warnings {
 		d.log.Warn("configuration", "at", w.Error())
 	}
+	if len(cfg.Idle) > 0 {
+		d.log.Warn("these keys are accepted, and without effect", "keys", strings.Join(cfg.Idle, " "))
+	}
 	if w := storageWarning(cfg); w != "" {
 		d.log.Warn(w)
 	}
