@@ -268,3 +268,48 @@ func copyTree(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// BenchmarkOpen is what a controller does before it can answer, with 100,000
+// pending jobs in its journal.
+func BenchmarkOpen(b *testing.B) {
+	const jobs, each = 100_000, 500
+	dir := b.TempDir()
+	o := journal.Options{Dir: dir, ID: "ctl", Log: quiet}
+	big := settings()
+	big.MaxJobCount, big.MaxJobID = 2*jobs, 2*jobs
+	c, j, err := Open(o, big)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := New(c, j, Options{Log: quiet})
+	conf := configure()
+	conf.Settings = big
+	batch := []*request{{cmd: conf, done: make(chan struct{})}}
+	for range jobs / each {
+		for range each {
+			s := submit()
+			s.Spec.Hold, s.Env = true, []byte("PATH=/usr/bin\x00")
+			s.Spec.Partitions, s.Spec.WorkDir, s.Spec.UserName = []string{"main"}, "/home/ann", "ann"
+			batch = append(batch, &request{cmd: s, done: make(chan struct{})})
+		}
+		if err := l.turn(batch); err != nil {
+			b.Fatal(err)
+		}
+		batch = batch[:0]
+	}
+	if err := j.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		c, j, err := Open(o, big)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if c.JobCount() != jobs {
+			b.Fatalf("%d jobs", c.JobCount())
+		}
+		if err := j.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

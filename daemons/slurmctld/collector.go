@@ -14,7 +14,7 @@ import (
 const (
 	spareShare = 300
 	leastShare = 40
-	spareBytes = 160 << 20
+	spareBytes = 224 << 20
 	paceEvery  = 500 * time.Millisecond
 	// restAfter is how long the controller must have been quiet before memory
 	// that a burst left behind goes back to the system.
