@@ -78,16 +78,21 @@ type submissions struct {
 	ctld   []float64
 	family []float64 // of slurmctld with its plugins
 	client []float64 // of this program
+	turn   []float64 // jobs of one turn of the controller's loop, which is one synced write
 }
 
 func (s *submissions) run(c *cluster, n, conns, inFlight int) {
 	pid := c.pid("ctld")
+	cl := c.dial()
+	defer cl.Close()
+	turns := c.counters(cl)["turns"]
 	ctld, family, client := cpuTime(pid), familyTime(pid), ownTime()
 	took := c.submit(n, conns, inFlight, c.heldSpec())
 	s.rate = append(s.rate, perSecond(n, took))
 	s.ctld = append(s.ctld, micros(n, cpuTime(pid)-ctld))
 	s.family = append(s.family, micros(n, familyTime(pid)-family))
 	s.client = append(s.client, micros(n, ownTime()-client))
+	s.turn = append(s.turn, float64(n)/float64(max(c.counters(cl)["turns"]-turns, 1)))
 }
 
 func (s *submissions) report(b *bench, name string) {
@@ -95,6 +100,7 @@ func (s *submissions) report(b *bench, name string) {
 	b.report(name+".cpu_ctld", "us/job", "", s.ctld...)
 	b.report(name+".cpu_family", "us/job", "", s.family...)
 	b.report(name+".cpu_client", "us/job", "", s.client...)
+	b.report(name+".turn", "jobs", "", s.turn...)
 }
 
 // fill brings the cluster to n held jobs, unless it has them.
