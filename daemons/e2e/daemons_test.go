@@ -346,6 +346,69 @@ func TestReturnToService(t *testing.T) {
 	c.awaitNode("n1", "IDLE")
 }
 
+// Damaged state is refused by name; -i starts with what can be read and says
+// what is lost; -c begins anew. Neither touches the state of one that runs.
+func TestDamagedState(t *testing.T) {
+	c := one(t, 1)
+	c.daemon("slurmctld")
+	first := c.submit("-H", "-J", "early", "--wrap", "true")
+	second := c.submit("-H", "-J", "needle", "--wrap", "true")
+	third := c.submit("-H", "-J", "late", "--wrap", "true")
+	if r := c.try("slurmctld", "-c"); r.code == 0 {
+		t.Errorf("a second controller: %s", r)
+	}
+	c.kill("ctld", syscall.SIGTERM)
+	files, err := filepath.Glob(filepath.Join(c.dir, "state-*", "journal", "*.wal"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("segments %v, %v", files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, []byte("needle"))
+	if at < 0 {
+		t.Fatal("the job is not in the journal")
+	}
+	data[at] ^= 0xff
+	if err := os.WriteFile(files[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.try("slurmctld"); r.code == 0 || !strings.Contains(r.errOut, "the journal is damaged: entry ") || !strings.Contains(r.errOut, "slurmctld -i cuts the log there") {
+		t.Errorf("damaged state: %s", r)
+	}
+	c.daemon("slurmctld", "-i")
+	if out := c.ok("squeue", "-h", "-o", "%i"); out != first+"\n" {
+		t.Errorf("after -i: %q; of %s, %s, %s only the first can be read", out, first, second, third)
+	}
+	if !strings.Contains(c.text("log/ctld.out"), "the journal was cut") {
+		t.Error("the log does not say what was lost")
+	}
+	c.kill("ctld", syscall.SIGTERM)
+	c.daemon("slurmctld", "-c")
+	if out := c.ok("squeue", "-h", "-o", "%i"); out != "" {
+		t.Errorf("after -c: %q", out)
+	}
+}
+
+// The health check runs at the start and again, knows its node and cluster, and
+// may take the node out of service.
+func TestHealthCheck(t *testing.T) {
+	c := one(t, 1)
+	check := c.write("check", "#!/bin/sh\necho $SLURMD_NODENAME >> "+c.work+"/seen\n[ ! -e "+c.work+"/ill ] || "+
+		filepath.Join(c.root, "bin", "scontrol")+" update nodename=$SLURMD_NODENAME state=drain reason=ill\n")
+	c.edit("ReturnToService=2", "ReturnToService=2\nHealthCheckProgram="+check+"\nHealthCheckInterval=1")
+	c.daemon("slurmctld")
+	c.daemon("slurmd", "-N", "n1")
+	c.awaitNode("n1", "IDLE")
+	c.await("a second check", func() bool { return strings.HasPrefix(c.file("seen"), "n1\nn1\n") })
+	c.write("ill", "")
+	c.awaitNode("n1", "IDLE+DRAIN")
+	if got := c.nodeField("n1", "Reason"); got != "ill" {
+		t.Errorf("Reason=%q", got)
+	}
+}
+
 // Submissions are refused when the disk is full, running jobs are not touched,
 // and there is no more to it than making room.
 func TestFullDisk(t *testing.T) {

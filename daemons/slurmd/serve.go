@@ -151,6 +151,7 @@ func (d *daemon) run(ctx context.Context, ready func()) error {
 	}
 	wg.Go(func() { hub.Run(ctx) })
 	wg.Go(func() { d.tokens(ctx) })
+	wg.Go(func() { d.health(ctx) })
 	if err := d.writePidFiles(); err != nil {
 		d.log.Warn("pid file", "err", err)
 	}

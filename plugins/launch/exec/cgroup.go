@@ -44,7 +44,45 @@ func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
 		out = append(out, stepd.Cgroup{Dir: cgroupMount + "/memory" + path, OOM: "memory.oom_control",
 			Values: []stepd.CgroupValue{{File: "memory.limit_in_bytes", Value: bytes}}})
 	}
+	if len(cpus) > 0 && isDir(cgroupMount+"/cpuset") {
+		if mems, err := inheritCpuset(cgroupMount+"/cpuset", root); err == nil {
+			out = append(out, stepd.Cgroup{Dir: cgroupMount + "/cpuset" + path, Values: []stepd.CgroupValue{
+				{File: "cpuset.mems", Value: mems}, {File: "cpuset.cpus", Value: wlm.CPUSet(r.GetCpuSet()).String()}}})
+		}
+	}
 	return out
+}
+
+// inheritCpuset makes the groups of version 1 from mount down to root usable: a
+// new cpuset has neither processors nor memory nodes, and takes no process until
+// it has both. It returns the memory nodes.
+func inheritCpuset(mount, root string) (mems string, err error) {
+	dir := mount
+	for _, part := range strings.Split(root, "/") {
+		up := dir
+		dir += "/" + part
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", err
+		}
+		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} {
+			own, err := os.ReadFile(dir + file)
+			if err != nil {
+				return "", err
+			}
+			if mems = strings.TrimSpace(string(own)); mems != "" {
+				continue
+			}
+			given, err := os.ReadFile(up + file)
+			if err != nil {
+				return "", err
+			}
+			if err := os.WriteFile(dir+file, given, 0); err != nil {
+				return "", err
+			}
+			mems = strings.TrimSpace(string(given))
+		}
+	}
+	return mems, nil
 }
 
 // delegate lets groups below root have the controllers that steps use. Where

@@ -580,6 +580,43 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+// A task cannot leave the processors of its step, whatever it asks for.
+func TestCpuset(t *testing.T) {
+	if _, err := exec.LookPath("taskset"); err != nil {
+		t.Skip("no taskset here")
+	}
+	b := newBench(t)
+	r := b.request("sh", "-c", "taskset -cp 0-1023 $$ >/dev/null 2>&1; sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status")
+	r.ConstrainCores, r.CpuSet, r.CgroupRoot = true, wlm.FullCPUSet(1), "sluice_test_"+strconv.Itoa(os.Getpid())
+	groups := cgroups(r)
+	if len(groups) == 0 {
+		t.Skip("this host has no cpuset cgroup that can be used")
+	}
+	dir := groups[0].Dir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Skipf("cgroups cannot be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		os.Remove(dir)
+		os.Remove(filepath.Dir(dir))
+	})
+	for _, v := range groups[0].Values {
+		if err := os.WriteFile(filepath.Join(dir, v.File), []byte(v.Value), 0); err != nil {
+			t.Skipf("processors cannot be constrained here: %v", err)
+		}
+	}
+	b.launch(r)
+	if g := b.gone(); g.GetStatus() != 0 {
+		t.Errorf("end %v, %s", g, b.read("err"))
+	}
+	if got := strings.TrimSpace(b.read("out")); got != "0" {
+		t.Errorf("the task runs on processors %s, its step has 0", got)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cgroup is still there: %v", err)
+	}
+}
+
 // A directory whose supervisor never came is removed, and one that comes late
 // runs nothing.
 func TestNeverBegan(t *testing.T) {
