@@ -167,7 +167,7 @@ func (c *Cluster) suspend(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) err
 	case j.State == wlm.Suspended:
 		return errs.Coded(op, errs.JobSuspended)
 	default:
-		return errs.Coded(op, errs.JobNotRunning, "the job is not suspended")
+		return errs.Newf(op, errs.State, "Job is not suspended")
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/sluice-hpc/sluice/conf/slurmconf"
@@ -65,4 +66,15 @@ func Dial(ctx context.Context, c *slurmconf.Client) (*client.Client, error) {
 		Socket:      c.Socket(),
 		Timeout:     c.MessageTimeout,
 	}, opts...)
+}
+
+// OnlyOurs refuses a list of clusters, as --clusters and SLURM_CLUSTERS have it,
+// with others in it than the configuration's own. Empty and "all" mean that one.
+func OnlyOurs(conf *slurmconf.Client, clusters string) error {
+	for name := range strings.SplitSeq(clusters, ",") {
+		if name = strings.TrimSpace(name); name != "" && !strings.EqualFold(name, "all") && name != conf.ClusterName {
+			return errs.Newf("connect.OnlyOurs", errs.Invalid, "No cluster '%s' known by database: this is cluster %s, which knows no others", name, conf.ClusterName)
+		}
+	}
+	return nil
 }

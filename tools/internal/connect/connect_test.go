@@ -1,8 +1,10 @@
 package connect
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/sluice-hpc/sluice/conf/slurmconf"
 	"github.com/sluice-hpc/sluice/sdk/client/clienttest"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"google.golang.org/grpc/codes"
@@ -30,5 +32,19 @@ func TestMissingConfigurationIsNamed(t *testing.T) {
 	const want = "s_p_parse_file: cannot stat file /nonexistent: No such file or directory"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+func TestOnlyOurs(t *testing.T) {
+	c := &slurmconf.Client{ClusterName: "peer"}
+	for _, list := range []string{"", "peer", "all", "peer,peer", " peer "} {
+		if err := OnlyOurs(c, list); err != nil {
+			t.Errorf("%q: %v", list, err)
+		}
+	}
+	for _, list := range []string{"other", "peer,other"} {
+		if err := OnlyOurs(c, list); err == nil || !strings.Contains(err.Error(), "No cluster 'other' known by database") {
+			t.Errorf("%q: %v", list, err)
+		}
 	}
 }

@@ -33,9 +33,13 @@ type Source struct {
 }
 
 // Open finds the configuration and opens the cluster for the command prog.
-func Open(ctx context.Context, prog string) (*Source, error) {
+// clusters is what --clusters says; see [connect.OnlyOurs].
+func Open(ctx context.Context, prog, clusters string) (*Source, error) {
 	conf, err := connect.Conf()
 	if err != nil {
+		return nil, err
+	}
+	if err := connect.OnlyOurs(conf, clusters); err != nil {
 		return nil, err
 	}
 	c, err := connect.Dial(ctx, conf)

@@ -339,6 +339,16 @@ func (r *Request) abs(path string) string {
 	return filepath.Join(r.cwd, path)
 }
 
+// Clusters is what --clusters says.
+func (r *Request) Clusters() string {
+	for _, entry := range r.Spec.Options {
+		if v, ok := strings.CutPrefix(entry, "clusters="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
 // keep stores an option that nothing acts upon yet with the job.
 func (r *Request) keep(name, value string) {
 	entry := name

@@ -18,6 +18,8 @@ import (
 
 // Options is what a command line and the environment ask sacct for.
 type Options struct {
+	Clusters string // of --clusters or SLURM_CLUSTERS
+
 	Query                     *acctstorev1.Query
 	Columns                   []column
 	Delimiter                 string // empty: columns of fixed width
@@ -68,7 +70,7 @@ func optionTable(p *parser) options.Table {
 		no("associations", 'x', options.Required, "associations have no numbers here"),
 		{Long: "batch-script", Short: 'B', Help: "the script of each job of -j", Set: yes(&o.BatchScript)},
 		{Long: "brief", Short: 'b', Help: "only id, state and exit code", Set: yes(&p.brief)},
-		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.Ignore()},
+		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.String(&p.o.Clusters)},
 		{Long: "completion", Short: 'c', Help: "the fields of job completion", Set: yes(&p.completion)},
 		{Long: "constraints", Short: 'C', Arg: options.Required, Meta: "features", Help: "only jobs that asked for these features", Set: list(&o.Constraints)},
 		{Long: "delimiter", Arg: options.Required, Meta: "text", Help: "between fields, with -p and -P", Set: str(&p.delimiter)},

@@ -47,7 +47,7 @@ func New() *command.Command {
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}
-		s, err := remote.Open(ctx, "sacct")
+		s, err := remote.Open(ctx, "sacct", cmp.Or(o.Clusters, env.Getenv("SLURM_CLUSTERS")))
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}

@@ -17,6 +17,8 @@ import (
 
 // Options is what a command line and the environment ask scancel for.
 type Options struct {
+	Clusters string // of --clusters or SLURM_CLUSTERS
+
 	Refs                                  []*ctlv1.JobRef
 	Account, Name, Partition, QOS, WCKey  string
 	Reservation, AdminComment             string
@@ -49,7 +51,7 @@ func table(p *parser) options.Table {
 		{Long: "account", Short: 'A', Arg: options.Required, Meta: "account", Help: "only jobs of this account", Set: str(&o.Account)},
 		{Long: "admin-comment", Arg: options.Required, Meta: "text", Help: "note in the jobs why", Set: str(&o.AdminComment)},
 		{Long: "batch", Short: 'b', Help: "signal only the batch shell", Set: yes(&o.Batch)},
-		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "name", Help: "only this cluster's name is accepted", Set: options.Ignore()},
+		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "name", Help: "only this cluster's name is accepted", Set: options.String(&p.o.Clusters)},
 		{Long: "cron", Short: 'c', Help: "cancel scrontab jobs too", Set: yes(&o.Cron)},
 		{Long: "ctld", Help: "let the controller select (it always does)", Set: options.Ignore()},
 		{Long: "full", Short: 'f', Help: "signal the batch shell, its children and all steps", Set: yes(&o.Full)},

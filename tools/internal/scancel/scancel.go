@@ -7,6 +7,7 @@ package scancel
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func New() *command.Command {
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}
-		s, err := remote.Open(ctx, "scancel")
+		s, err := remote.Open(ctx, "scancel", cmp.Or(o.Clusters, env.Getenv("SLURM_CLUSTERS")))
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}
@@ -83,12 +84,14 @@ func Run(ctx context.Context, o *Options, source Source, env command.Env) int {
 	if err != nil {
 		return tell(env.Stderr, refs, err)
 	}
-	status := 0
+	status, last := 0, "" // each record of an array tells the same
 	for _, r := range reply.GetResults() {
 		code := errs.Code(r.GetCode())
-		if done := code == errs.AlreadyDone; !done || !o.Quiet {
-			fmt.Fprintf(env.Stderr, "scancel: error: Kill job error on %s: %s\n", object(r.GetRef()), text(r))
+		line := fmt.Sprintf("scancel: error: Kill job error on %s: %s\n", object(r.GetRef()), text(r))
+		if done := code == errs.AlreadyDone; (!done || !o.Quiet) && line != last {
+			fmt.Fprint(env.Stderr, line)
 		}
+		last = line
 		if code != errs.AlreadyDone || o.Signal != 0 {
 			status = exitStatus(code)
 		}

@@ -7,6 +7,7 @@ package scontrol
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,8 @@ type writer interface {
 
 // Options is what a command line asks scontrol for.
 type Options struct {
+	Clusters string // of --clusters or SLURM_CLUSTERS
+
 	All, Future, OneLine, Quiet bool
 	Details                     int
 	Verbose                     int
@@ -85,8 +88,8 @@ func table(o *Options, getenv func(string) string) options.Table {
 	}
 	t := options.Table{
 		{Long: "all", Short: 'a', Help: "hidden records too", Set: options.Bool(&o.All)},
-		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "name", Help: "only this cluster's name is accepted", Set: options.Ignore()},
-		{Long: "cluster", Arg: options.Required, Set: options.Ignore()},
+		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "name", Help: "only this cluster's name is accepted", Set: options.String(&o.Clusters)},
+		{Long: "cluster", Arg: options.Required, Set: options.String(&o.Clusters)},
 		{Long: "details", Short: 'd', Help: "more of each record", Set: options.Count(&o.Details)},
 		{Long: "federation", Set: options.Ignore()},
 		{Long: "future", Short: 'F', Help: "nodes in state FUTURE too", Set: options.Bool(&o.Future)},
@@ -131,7 +134,7 @@ func New() *command.Command {
 			io.WriteString(env.Stdout, help) //nolint:errcheck // nowhere to tell
 			return 0
 		}
-		s, err := lazy(ctx, o)
+		s, err := lazy(ctx, o, env.Getenv)
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}
@@ -146,13 +149,13 @@ func New() *command.Command {
 }
 
 // lazy opens the cluster unless the words need none.
-func lazy(ctx context.Context, o *Options) (*remote.Source, error) {
+func lazy(ctx context.Context, o *Options, getenv func(string) string) (*remote.Source, error) {
 	w := o.Words
 	if len(w) > 0 && (w[0] == "version" || w[0] == "errnumstr") ||
 		len(w) > 1 && w[0] == "show" && strings.HasPrefix(w[1], "hostl") || len(w) > 2 && w[0] == "show" && strings.HasPrefix(w[1], "hostn") {
 		return nil, nil
 	}
-	return remote.Open(ctx, "scontrol")
+	return remote.Open(ctx, "scontrol", cmp.Or(o.Clusters, getenv("SLURM_CLUSTERS")))
 }
 
 // session carries out words.

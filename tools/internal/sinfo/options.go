@@ -18,6 +18,8 @@ import (
 
 // Options is what a command line and the environment ask sinfo for.
 type Options struct {
+	Clusters string // of --clusters or SLURM_CLUSTERS
+
 	All, Dead, Responding, Exact, Future, Long, NodeMode, NoHeader bool
 	Reasons, Summary, Reservations                                 bool
 	Format, FormatNames, Sort                                      string
@@ -44,7 +46,7 @@ func table(p *parser) options.Table {
 	str, list, yes := options.String, options.List, options.Bool
 	t := options.Table{
 		{Long: "all", Short: 'a', Help: "hidden partitions too", Set: yes(&o.All)},
-		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.Ignore()},
+		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.String(&p.o.Clusters)},
 		{Long: "dead", Short: 'd', Help: "only nodes that do not respond", Set: yes(&o.Dead)},
 		{Long: "exact", Short: 'e', Help: "a line of its own for each configuration", Set: yes(&o.Exact)},
 		{Long: "federation", Set: options.Ignore()},

@@ -8,6 +8,7 @@ package sinfo
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func New() *command.Command {
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}
-		s, err := remote.Open(ctx, "sinfo")
+		s, err := remote.Open(ctx, "sinfo", cmp.Or(o.Clusters, env.Getenv("SLURM_CLUSTERS")))
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}

@@ -19,6 +19,8 @@ import (
 
 // Options is what a command line and the environment ask squeue for.
 type Options struct {
+	Clusters string // of --clusters or SLURM_CLUSTERS
+
 	Accounts, Partitions, QOS, Names, Reservations, Licenses []string
 	Nodes                                                    []string
 	Users                                                    []uint32
@@ -69,7 +71,7 @@ func table(p *parser) options.Table {
 		{Long: "all", Short: 'a', Help: "hidden partitions too", Set: options.Ignore()},
 		{Long: "array", Short: 'r', Help: "one line for each task of an array", Set: yes(&o.Array)},
 		{Long: "array-unique", Set: options.Ignore()},
-		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.Ignore()},
+		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.String(&p.o.Clusters)},
 		{Long: "expand-patterns", Help: "replace the symbols of file name patterns", Set: yes(&o.Expand)},
 		{Long: "federation", Set: options.Ignore()},
 		{Long: "format", Short: 'o', Arg: options.Required, Meta: "format", Help: "what to show, as %[[.]size]letter", Set: func(v string) error { o.Format, o.FormatNames = v, ""; return nil }},

@@ -9,6 +9,7 @@ package squeue
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func New() *command.Command {
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}
-		s, err := remote.Open(ctx, "squeue")
+		s, err := remote.Open(ctx, "squeue", cmp.Or(o.Clusters, env.Getenv("SLURM_CLUSTERS")))
 		if err != nil {
 			return c.Fail(err, env, 1)
 		}

@@ -100,6 +100,9 @@ func (c *Command) Connect(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := connect.OnlyOurs(c.Conf, c.Request.Clusters()); err != nil {
+		return err
+	}
 	if c.Client, err = connect.Dial(ctx, c.Conf); err != nil {
 		return err
 	}
