@@ -125,7 +125,7 @@ func terminal(t *testing.T, c *cluster) {
 	s = c.onTerminal(24, 80, "salloc", "-N1", "sh")
 	s.shows(`Granted job allocation \d+\n`)
 	s.types("PS1=; echo nodes=$SLURM_NNODES; exit 3\n")
-	s.shows(`\nnodes=1\n`)
+	s.shows(`nodes=1\n`)
 	if code := s.code(); code != 3 {
 		t.Errorf("exit %d:\n%s", code, s)
 	}
