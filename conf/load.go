@@ -37,6 +37,7 @@ func Load(path string) (*Config, []Warning, error) {
 	l.nodeSets()
 	l.partitions()
 	l.downNodes()
+	l.gresConf()
 	l.rules()
 	l.idle()
 	l.order()

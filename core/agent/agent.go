@@ -51,6 +51,7 @@ type Config struct {
 	Addr     string // host:port where this node's API is served
 	// Facts are what the node registers with; the agent fills in its jobs.
 	Facts *nodev1.Register
+	Gres  []wlm.GresPool // of this node, for the environment of jobs
 	// Load returns the load in hundredths and the free memory in MiB.
 	Load func() (cpuLoad uint32, freeMem uint64)
 	Hub  *Hub

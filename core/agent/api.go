@@ -374,6 +374,13 @@ func (a *Agent) launchRequest(r *run, sc *nodev1.StepCredential, c *nodev1.Crede
 	w := proto.Clone(l.GetWork()).(*launchv1.Work)
 	at := sc.GetNodes()[l.GetNode()]
 	w.Env = taskEnv(w.GetEnv(), a.Node, int(at.GetCpus()))
+	for _, n := range c.GetNodes() {
+		if n.GetName() == string(a.Node) {
+			e := newEnviron(w.Env)
+			a.gresEnv(e, "SLURM_STEP_", n.GetGres())
+			w.Env = e.list
+		}
+	}
 	q := a.request(r, c, wlm.StepID(sc.GetStep()), w)
 	first := 0
 	for i := range int(l.GetNode()) {

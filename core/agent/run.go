@@ -176,6 +176,13 @@ func (a *Agent) restore(s *savedRun) {
 	}
 }
 
+// batchEnv is the environment of a job's script on this node.
+func (a *Agent) batchEnv(r *run) []string {
+	e := newEnviron(r.facts.batchEnv(a.Node, r.start.GetEnv()))
+	a.gresEnv(e, "SLURM_JOB_", gresOf(r.facts.Job, a.Node))
+	return e.list
+}
+
 // launchBatch runs the job's script.
 func (a *Agent) launchBatch(r *run) {
 	j := r.facts.Job
@@ -188,7 +195,7 @@ func (a *Agent) launchBatch(r *run) {
 			out = wlm.DefaultArrayOutput
 		}
 	}
-	w := &launchv1.Work{Argv: spec.Argv, Env: r.facts.batchEnv(a.Node, r.start.GetEnv()), Cwd: spec.WorkDir, Umask: spec.Umask,
+	w := &launchv1.Work{Argv: spec.Argv, Env: a.batchEnv(r), Cwd: spec.WorkDir, Umask: spec.Umask,
 		Stdout:  &launchv1.Stream{Kind: launchv1.Stream_FILE, Path: out, Append: appendTo},
 		Stderr:  &launchv1.Stream{Kind: launchv1.Stream_JOINED},
 		CpuBind: spec.CPUBind, MemBind: spec.MemBind}

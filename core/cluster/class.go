@@ -128,7 +128,8 @@ func (c *Cluster) testClass(op string, k *Class) error {
 // census is what the nodes of a partition could give to a request.
 type census struct {
 	nodes, topo, cpus, mem, disk, feat int
-	rooms                              []int // tasks, of each node that fits
+	rooms                              []int                    // tasks, of each node that fits
+	totals                             map[wlm.GresCount]uint64 // of what the job asks for as a whole
 	total                              uint32
 	maxCPU                             uint32
 	maxMem                             wlm.MiB
@@ -206,8 +207,15 @@ func (c *Cluster) count(t *census, k *Class, p *wlm.Partition, n *wlm.Node, expr
 			*x.n++
 		}
 	}
-	if room := k.room(n, limit, memory, c.settings.TrackMemory); feat && topo && cpus && mem && disk && room > 0 {
+	room, totals, gres := gresRoom(k, n, k.room(n, limit, memory, c.settings.TrackMemory))
+	if feat && topo && cpus && mem && disk && gres && room > 0 {
 		t.rooms = append(t.rooms, room)
+		for a, have := range totals {
+			if t.totals == nil {
+				t.totals = map[wlm.GresCount]uint64{}
+			}
+			t.totals[a] += have
+		}
 	}
 }
 
@@ -258,6 +266,12 @@ func (c *Cluster) testTotal(op string, k *Class, p *wlm.Partition, t *census) er
 	fewCPUs := sum < int(k.NTasks) && k.NTasks*max(k.CPUsPerTask, 1) <= t.total
 	if k.TasksPerNode > 0 && k.NTasks > 0 && p.MaxNodes < wlm.Unset && most < int(k.NTasks+k.TasksPerNode-1)/int(k.TasksPerNode) {
 		fewCPUs = false // PartitionNodeLimit
+	}
+	asks, _ := wlm.ParseGres(k.TresPerJob)
+	for _, a := range asks {
+		if have := t.totals[a]; have < a.Count {
+			return errs.Coded(op, errs.NodeConfigUnavailable).With("%s: partition %s has %d", a, p.Name, have)
+		}
 	}
 	if fewNodes || fewCPUs {
 		return errs.Coded(op, errs.NodeConfigUnavailable).

@@ -40,6 +40,12 @@ type Settings struct {
 	EnforceLimits    string // EnforcePartLimits: "", "NO", "ANY", "ALL"
 	KillInvalidDep   bool
 	UserTop          bool // SchedulerParameters=enable_user_top
+	GresTypes        []string
+	Licenses         []License
+	TRES             []string // AccountingStorageTRES: what jobs' TRES list beside the usual
+	MaxTRES          bool     // PriorityFlags=MAX_TRES
+	DefCPUPerGPU     uint32
+	DefMemPerGPU     wlm.MiB
 }
 
 // Caller is who asks, proven by whoever took the request.

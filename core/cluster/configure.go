@@ -65,6 +65,7 @@ func (c *Cluster) configureNode(cfg *wlm.Node, now wlm.Time) string {
 	n.Hostname, n.Addr, n.Port = cfg.Hostname, cfg.Addr, cfg.Port
 	n.CPUs, n.Boards, n.Sockets, n.CoresPerSocket, n.ThreadsPerCore = cfg.CPUs, cfg.Boards, cfg.Sockets, cfg.CoresPerSocket, cfg.ThreadsPerCore
 	n.RealMemory, n.TmpDisk, n.Weight, n.Gres = cfg.RealMemory, cfg.TmpDisk, cfg.Weight, cfg.Gres
+	n.GresConf = cfg.GresConf
 	n.CoreSpecCount, n.CPUSpecList, n.MemSpecLimit = cfg.CoreSpecCount, cfg.CPUSpecList, cfg.MemSpecLimit
 	if !slices.Equal(n.Features, cfg.Features) {
 		n.Features, n.ActiveFeatures = cfg.Features, cfg.Features

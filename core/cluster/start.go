@@ -109,6 +109,9 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 		}
 		cpus += a.CPUs.Count()
 	}
+	if why := c.refuseLicenses(j.Spec.Licenses); why != "" {
+		return why
+	}
 	k := ClassOf(j.Spec)
 	if need := int(k.MinCPUs()); cpus < need {
 		return fmt.Sprintf("%d CPUs do not satisfy %d", cpus, need)
@@ -141,7 +144,7 @@ func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Sp
 	case c.settings.TrackMemory && n.RealMemory > 0 && a.Mem > n.RealMemory-min(u.Mem, n.RealMemory):
 		return fmt.Sprintf("node %s has %d MiB free of %d asked", a.Node, n.RealMemory-min(u.Mem, n.RealMemory), a.Mem)
 	}
-	return ""
+	return c.refuseGres(a, n)
 }
 
 // layers is how many jobs of a partition may share a CPU, one with this spec
@@ -196,10 +199,8 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 		n = j.Clone()
 	}
 	names := make([]string, len(p.Nodes))
-	var mem wlm.MiB
 	for i := range p.Nodes {
 		names[i] = string(p.Nodes[i].Node)
-		mem += p.Nodes[i].Mem
 	}
 	n.Alloc = &wlm.Alloc{NodeList: hostlist.Compress(names), Nodes: p.Nodes}
 	n.State, n.Flags, n.Reason, n.ReasonText = wlm.Running, 0, wlm.ReasonNone, ""
@@ -215,7 +216,7 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	if n.TimeLimit != wlm.Unlimited && n.TimeLimit != 0 {
 		n.End = now + wlm.Time(n.TimeLimit)*60
 	}
-	n.AllocTRES = tres(uint32(n.Alloc.CPUCount()), mem, uint32(len(p.Nodes)))
+	n.AllocTRES = c.allocTRES(n, c.Partition(p.Partition))
 	c.jobEvent(eventv1.Kind_JOB_STARTED, now, n)
 	if rest != nil {
 		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, rest)

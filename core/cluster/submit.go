@@ -134,15 +134,7 @@ func (c *Cluster) everFits(spec *wlm.Spec) bool {
 // unmanaged refuses what the cluster does not manage, rather than run the job
 // without it.
 func unmanaged(op string, spec *wlm.Spec) error {
-	for _, list := range []string{spec.TresPerJob, spec.TresPerNode, spec.TresPerSocket, spec.TresPerTask} {
-		if strings.Contains(list, "gres/") {
-			return errs.Coded(op, errs.InvalidGres, list+": generic resources are not managed yet")
-		}
-	}
-	switch {
-	case spec.Licenses != "":
-		return errs.Coded(op, errs.InvalidLicenses, "--licenses="+spec.Licenses+": licenses are not managed yet")
-	case spec.Reservation != "":
+	if spec.Reservation != "" {
 		return errs.Coded(op, errs.ReservationInvalid, "--reservation="+spec.Reservation+": reservations are not managed yet")
 	}
 	return nil
@@ -225,6 +217,12 @@ func (c *Cluster) sizes(op string, spec *wlm.Spec, p *wlm.Partition) error {
 		case "nomultithread", "compute_bound", "memory_bound":
 			spec.ThreadsPerCore = 1
 		}
+	}
+	if err := c.gresDefaults(op, spec, p); err != nil {
+		return err
+	}
+	if err := c.testLicenses(op, spec.Licenses); err != nil {
+		return err
 	}
 	if spec.MemPerCPU == 0 && spec.MemPerNode == 0 && !spec.MemAll && spec.MemPerGPU == 0 {
 		switch {
@@ -323,15 +321,23 @@ func (c *Cluster) requestTRES(spec *wlm.Spec) string {
 	if spec.MemPerCPU > 0 {
 		mem = spec.MemPerCPU * wlm.MiB(cpus)
 	}
-	return tres(cpus, mem, spec.MinNodes)
+	return c.tres(cpus, mem, spec.MinNodes, requestGres(spec), spec.Licenses, c.Partition(spec.Partitions[0]))
 }
 
-func tres(cpus uint32, mem wlm.MiB, nodes uint32) string {
-	s := fmt.Sprintf("cpu=%d", cpus)
-	if mem > 0 {
-		s += ",mem=" + wlm.FormatMiB(mem)
+// requestGres is what a request needs of generic resources, at least.
+func requestGres(spec *wlm.Spec) map[string]uint64 {
+	out := map[string]uint64{}
+	for i, list := range gresLists(spec) {
+		times := [4]uint64{1, uint64(spec.MinNodes), uint64(spec.MinNodes) * uint64(max(spec.SocketsPerNode, 1)), uint64(ntasks(spec))}[i]
+		asks, _ := wlm.ParseGres(list)
+		for _, a := range asks {
+			out["gres/"+a.Name] += a.Count * times
+			if a.Type != "" {
+				out["gres/"+a.Name+":"+a.Type] += a.Count * times
+			}
+		}
 	}
-	return s + fmt.Sprintf(",node=%d,billing=%d", nodes, cpus)
+	return out
 }
 
 // sluid is a job's printable id over time: a letter and 13 digits of base 32 of

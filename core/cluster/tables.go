@@ -25,6 +25,7 @@ type Blob struct {
 // cluster and the readers' view are built on Tables; each has its own, fed by
 // the same events, and they share the records.
 type Tables struct {
+	licensed   map[string]uint64 // licenses that running jobs use
 	NextJob    wlm.JobID
 	Epoch      uint64
 	Nodes      []*wlm.Node // by index
@@ -66,8 +67,8 @@ type Usage struct {
 // NewTables returns empty tables.
 func NewTables() *Tables {
 	return &Tables{
-		NextJob: 1,
-		jobs:    map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
+		NextJob: 1, licensed: map[string]uint64{},
+		jobs: map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
 		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
 		arrays: map[wlm.JobID]map[wlm.JobID]struct{}{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
 		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{},
@@ -467,6 +468,7 @@ func (t *Tables) derive(j *wlm.Job, d int) {
 	if j.State == wlm.Running {
 		t.running += d
 	}
+	t.license(j, d)
 	t.deriveUsage(j, d)
 }
 

@@ -214,7 +214,7 @@ func (o *Orders) nodesAt(j *wlm.Job) []*nodev1.NodeAt {
 	out := make([]*nodev1.NodeAt, 0, len(j.Alloc.Nodes))
 	for i := range j.Alloc.Nodes {
 		a := &j.Alloc.Nodes[i]
-		at := &nodev1.NodeAt{Name: string(a.Node), Cpus: uint32(a.CPUs.Count()), CpuSet: a.CPUs, Mem: uint64(a.Mem)}
+		at := &nodev1.NodeAt{Name: string(a.Node), Cpus: uint32(a.CPUs.Count()), CpuSet: a.CPUs, Mem: uint64(a.Mem), Gres: a.Gres}
 		if n := o.Read.Node(a.Node); n != nil {
 			at.Addr = o.NodeAddr(n)
 			at.ThreadsPerCore, at.CoresPerSocket, at.Sockets = n.ThreadsPerCore, n.CoresPerSocket, n.Sockets

@@ -25,6 +25,7 @@ type feed struct {
 	nodes    map[wlm.NodeName]struct{}
 	ranks    map[wlm.JobID]struct{}
 	parts    bool
+	licenses []cluster.License // by counter
 	settings map[string]string // changed ones
 	all      map[string]string
 	ended    []mirror.Ended         // since the last frames
@@ -176,6 +177,17 @@ func (f *feed) set(s map[string]string) {
 		}
 	}
 	f.all = s
+	f.licenses, _ = cluster.ParseLicenses(s["Licenses"])
+	clear(f.classes)
+}
+
+// counters are the licenses, for policies.
+func (f *feed) counters() []mirror.Counter {
+	out := make([]mirror.Counter, len(f.licenses))
+	for i, l := range f.licenses {
+		out[i] = mirror.Counter{ID: uint32(i + 1), Name: l.Name, Capacity: l.Total, Reason: wlm.WaitLicenses}
+	}
+	return out
 }
 
 func (f *feed) dirty() bool {
@@ -190,6 +202,9 @@ func (f *feed) frames(now wlm.Time) (frames [][]byte, startOver bool) {
 		return nil, true
 	}
 	c := mirror.Change{Rev: f.encoder.Rev() + 1, Now: now, Settings: f.settings, Ended: f.ended}
+	if f.settings != nil {
+		c.Counters = f.counters()
+	}
 	for name := range f.nodes {
 		if n := f.tables.Node(name); n != nil {
 			c.Nodes = append(c.Nodes, mirrorNode(n))
@@ -246,7 +261,7 @@ func (f *feed) restart() {
 
 // snapshot returns the frames of everything, at the encoder's rev or the next.
 func (f *feed) snapshot(now wlm.Time) [][]byte {
-	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions(), Ended: f.recent}
+	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions(), Ended: f.recent, Counters: f.counters()}
 	for _, n := range f.tables.Nodes {
 		c.Nodes = append(c.Nodes, mirrorNode(n))
 	}
@@ -339,6 +354,12 @@ func (f *feed) class(j *wlm.Job) *mirror.Class {
 		Spread: key.SpreadJob, UseMinNodes: key.UseMinNodes, CoreSpec: key.CoreSpec, Licenses: key.Licenses, Reservation: key.Reservation,
 		Dist: key.Dist, GresFlags: key.GresFlags, CPUsPerGPU: key.CPUsPerGPU, TasksPerGPU: key.TasksPerGPU, MemPerGPU: key.MemPerGPU,
 		Switches: key.Switches, SwitchWait: key.SwitchWait}
+	licenses, _ := cluster.ParseLicenses(key.Licenses)
+	for _, l := range licenses {
+		if i := slices.IndexFunc(f.licenses, func(h cluster.License) bool { return h.Name == l.Name }); i >= 0 {
+			c.Counters = append(c.Counters, mirror.CounterUse{Counter: uint32(i + 1), Amount: l.Total})
+		}
+	}
 	for _, name := range strings.Split(key.Partitions, ",") {
 		for i, p := range f.tables.Partitions {
 			if p.Name == name {

@@ -62,6 +62,7 @@ type use struct {
 	cpus, running, completing int
 	mem                       wlm.MiB
 	busy                      wlm.Time
+	gres                      string
 }
 
 // Nodes returns the nodes of a host list, or all for an empty one, in the order
@@ -84,7 +85,7 @@ func (v *View) Nodes(list string) ([]*ctlv1.NodeInfo, error) {
 	for i, u := range uses {
 		n := u.node
 		out[i] = &ctlv1.NodeInfo{
-			Node: wire.NodeToWire(n), AllocCpus: uint32(u.cpus), AllocMem: uint64(u.mem), Partitions: member[n.Name],
+			Node: wire.NodeToWire(n), AllocCpus: uint32(u.cpus), AllocMem: uint64(u.mem), Partitions: member[n.Name], GresUsed: u.gres,
 			RunningJobs: uint32(u.running), CompletingJobs: uint32(u.completing),
 		}
 		if out[i].Node.LastBusy == 0 && n.Registered {
@@ -118,7 +119,7 @@ func (v *View) uses(want []string) (out []use, member map[wlm.NodeName][]string,
 	t := v.mu.tables
 	add := func(i int) {
 		u := &t.Usage[i]
-		out = append(out, use{t.Nodes[i], u.CPUs.Count(), len(u.Jobs) - u.Completing, u.Completing, u.Mem, u.LastBusy})
+		out = append(out, use{t.Nodes[i], u.CPUs.Count(), len(u.Jobs) - u.Completing, u.Completing, u.Mem, u.LastBusy, t.GresUsed(t.Nodes[i])})
 	}
 	member = v.members.get(v.mu.partsGen, t.Partitions)
 	if want == nil {

@@ -388,12 +388,13 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 	for _, n := range d.nodes {
 		f := facts(hw, d.host, version.Full(), boot)
 		f.Features, f.Gres = n.Features, n.Gres
+		gres, _ := wlm.NodeGres(n.Gres, n.GresConf) // was checked as the file was read
 		spool, err := filepath.Abs(d.spool(n))
 		if err != nil {
 			return nil, err
 		}
 		a, err := agent.Open(agent.Config{Node: n.Name, Cluster: d.cfg.ClusterName, Spool: spool, ConfPath: d.cfg.Path,
-			Addr: d.address(n), Facts: f, Load: load, Hub: hub, Controllers: d.controllers, Connect: d.connect,
+			Addr: d.address(n), Facts: f, Gres: gres, Load: load, Hub: hub, Controllers: d.controllers, Connect: d.connect,
 			KillWait: d.cfg.KillWait, UnkillableTimeout: d.cfg.UnkillableStepTimeout, JobFileAppend: d.cfg.JobFileAppend,
 			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName, LoginEnv: loginEnv,
 			Plugins:       func() []*nodev1.PluginReport { return pluginReports(host) },

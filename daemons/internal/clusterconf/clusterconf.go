@@ -36,6 +36,11 @@ func Settings(c *conf.Config) cluster.Settings {
 			s.RegMemoryPercent = f
 		}
 	}
+	s.GresTypes, s.TRES, s.MaxTRES = c.GresTypes.Items, c.AccountingStorageTRES, c.PriorityFlags.Has("MAX_TRES")
+	s.DefCPUPerGPU, s.DefMemPerGPU = uint32(c.DefCPUPerGPU), c.DefMemPerGPU
+	for _, l := range c.Licenses {
+		s.Licenses = append(s.Licenses, cluster.License{Name: l.Name, Total: uint64(l.Count)})
+	}
 	for code := range 256 {
 		if c.RequeueExit.Has(code) {
 			s.RequeueExit = append(s.RequeueExit, code)
@@ -50,7 +55,8 @@ func Settings(c *conf.Config) cluster.Settings {
 // policyKeys are the values of slurm.conf that plugins see.
 var policyKeys = []string{"SchedulerParameters", "SchedulerType", "SelectType", "SelectTypeParameters", "PriorityType",
 	"PriorityFlags", "PriorityMaxAge", "PriorityFavorSmall", "PriorityCalcPeriod", "PriorityWeightAge", "PriorityWeightAssoc",
-	"PriorityWeightFairshare", "PriorityWeightJobSize", "PriorityWeightPartition", "PriorityWeightQOS", "PriorityWeightTRES"}
+	"PriorityWeightFairshare", "PriorityWeightJobSize", "PriorityWeightPartition", "PriorityWeightQOS", "PriorityWeightTRES",
+	"Licenses"}
 
 // Policy returns the values of slurm.conf for the views of plugins.
 func Policy(c *conf.Config) map[string]string {

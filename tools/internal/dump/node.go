@@ -33,7 +33,7 @@ func Node(w *structured.Writer, n *nodetext.Node, cluster string, names *users.N
 	w.Strs("active_features", n.ActiveFeatures...)
 	w.Str("gres", n.Gres)
 	w.Str("gres_drained", "N/A")
-	w.Str("gres_used", "")
+	w.Str("gres_used", n.GresUsed)
 	w.Set("last_busy", int64(n.LastBusy))
 	w.Str("mcs_label", "")
 	w.Int("specialized_memory", int64(n.MemSpecLimit))

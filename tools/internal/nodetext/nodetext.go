@@ -22,13 +22,14 @@ type Node struct {
 	AllocMem   wlm.MiB
 	Completing bool
 	Partitions []string
+	GresUsed   string
 }
 
 // Of turns an answer of the controller into a Node.
 func Of(info *ctlv1.NodeInfo) *Node {
 	n := &Node{
 		Node: wire.NodeOfWire(info.GetNode()), AllocCPUs: int(info.GetAllocCpus()), AllocMem: wlm.MiB(info.GetAllocMem()),
-		Completing: info.GetCompletingJobs() > 0, Partitions: info.GetPartitions(),
+		Completing: info.GetCompletingJobs() > 0, Partitions: info.GetPartitions(), GresUsed: info.GetGresUsed(),
 	}
 	if n.Node == nil {
 		n.Node = &wlm.Node{}

@@ -93,6 +93,10 @@ func (s *session) nodeBlock(n *nodetext.Node) string {
 	b.linef("AvailableFeatures=%s", jobtext.OrNull(strings.Join(n.Features, ",")))
 	b.linef("ActiveFeatures=%s", jobtext.OrNull(strings.Join(n.ActiveFeatures, ",")))
 	b.linef("Gres=%s", jobtext.OrNull(n.Gres))
+	if s.Details > 0 {
+		b.linef("GresDrain=N/A")
+		b.linef("GresUsed=%s", jobtext.OrNull(n.GresUsed))
+	}
 	b.linef("NodeAddr=%s NodeHostName=%s ", orName(n.Addr, n), orName(n.Hostname, n))
 	if n.Port != 0 {
 		fmt.Fprintf(b, "Port=%d ", n.Port)

@@ -73,7 +73,7 @@ var fields = column.Table[*group]{
 	}, Needs: byExact},
 	node(0, "COMMENT", func(n *nodetext.Node) string { return jobtext.OrNull(n.Comment) }, "Comment"),
 	node(0, "EXTRA", func(n *nodetext.Node) string { return jobtext.OrNull(n.Extra) }, "Extra"),
-	node(0, "GRES_USED", func(*nodetext.Node) string { return "(null)" }, "GresUsed"),
+	node(0, "GRES_USED", func(n *nodetext.Node) string { return jobtext.OrNull(n.GresUsed) }, "GresUsed"),
 	node(0, "PORT", func(n *nodetext.Node) string { return num(n.Port) }, "Port"),
 	part(0, "SHARE", (*nodetext.Part).Sharing, "Share"),
 	node(0, "STATECOMPLETE", func(n *nodetext.Node) string { return strings.ToLower(strings.Join(n.Words(), "+")) }, "StateComplete"),

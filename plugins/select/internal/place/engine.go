@@ -389,7 +389,7 @@ func (q *round) given(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 		g := &p.t.geo[u.Node]
 		s := span{node: int32(u.Node), start: startedAlready, end: p.now + sh.duration, cores: p.t.coresOf(g, u.CPUs),
 			mem: int64(u.Mem), whole: u.Whole, exclusive: tr.need.exclusive, user: j.User, part: tr.need.part,
-			cpus: int32(u.CPUs.Count())}
+			cpus: int32(u.CPUs.Count()), gres: p.takesOf(int32(u.Node), u.Gres)}
 		p.take(&s)
 		p.add(s)
 		p.reindex(s.node)
@@ -426,6 +426,14 @@ func (p *pass) freeFor(tr *try, u *mirror.NodeUse) bool {
 	whole.need = &need
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		if s := &p.spans[k]; s.end > p.now && s.start < end && s.blocks(&whole) {
+			return false
+		}
+	}
+	for _, k := range p.takesOf(i, u.Gres) {
+		pools := p.t.pools[g.kind]
+		need.gres = []gresAsk{{}} // any: to look at what is taken
+		st := p.gresAt(&need, i, p.now, end)
+		if st[k.pool].count+k.count > pools[k.pool].count || k.devs&^pools[k.pool].free(st, k.pool, "", k.count) != 0 {
 			return false
 		}
 	}

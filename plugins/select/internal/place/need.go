@@ -54,6 +54,13 @@ type need struct {
 	overcommit  bool
 	lln         bool
 
+	gres       []gresAsk
+	enforce    bool // only devices near the job's cores
+	unbound    bool // any devices
+	cpusPerGPU int
+	memPerGPU  int64
+	spread     int // nodes over which a job's total is shared; 0: not known yet
+
 	leastCores int32 // a node with fewer cores or less memory need not be looked at
 	leastMem   int64
 	describe   string // "needs 4 nodes with 8 CPUs"
@@ -95,6 +102,7 @@ func (t *table) compileIn(c *mirror.Class, part int32) *need {
 	}
 	n.takeTasks(c, t.params)
 	n.takeNodes(c, p)
+	n.takeGres(t, c)
 	if n.never == 0 {
 		n.chooseNodes(t)
 	}
@@ -323,7 +331,7 @@ func (n *need) emptyFit(t *table, k int) int {
 	mask := t.full[g.off : g.off+g.words]
 	one := *n
 	one.taskMin = 1
-	return one.fit(&t.params, g, t.usableCores(g, mask), g.memory, n.maxCPUs, mask)
+	return t.fitGres(&one, t.kinds[k].node, newUse(t.pools[k]), t.usableCores(g, mask), g.memory, n.maxCPUs, mask)
 }
 
 // takeLists applies --nodelist and --exclude.

@@ -52,7 +52,8 @@ type pass struct {
 	jobs  []int32
 	user  []wlm.UID // of the node's jobs; see owner
 	owner []uint8
-	owns  bool // some node is owned
+	owns  bool        // some node is owned
+	gres  [][]poolUse // by node, what is taken now; nil: nothing was ever
 
 	usable bitmap
 	levels [len(coreLevels)]bitmap
@@ -76,7 +77,7 @@ func newPass(ctx context.Context, t *table, v mirror.View, spans []span, expecte
 	p := &pass{ctx: ctx, t: t, v: v, now: int64(v.Now),
 		free: slices.Clone(t.full), cores: make([]int32, n), mem: make([]int64, n),
 		jobs: make([]int32, n), user: make([]wlm.UID, n), owner: make([]uint8, n),
-		usable: newBitmap(n), partUse: map[int32][]int32{}, counter: map[uint32]int{}}
+		gres: make([][]poolUse, n), usable: newBitmap(n), partUse: map[int32][]int32{}, counter: map[uint32]int{}}
 	p.timeline.init(n, spans)
 	p.pick.t = t
 	for i := range t.parts {
@@ -126,7 +127,8 @@ func (p *pass) load(j *mirror.Job, expected int64) {
 		}
 		n, g := int32(u.Node), &p.t.geo[u.Node]
 		s := span{node: n, start: startedAlready, end: end, cores: p.t.coresOf(g, u.CPUs), mem: int64(u.Mem),
-			whole: u.Whole, exclusive: exclusive, user: j.User, part: int32(j.Partition), cpus: int32(u.CPUs.Count()), layers: int8(layers)}
+			whole: u.Whole, exclusive: exclusive, user: j.User, part: int32(j.Partition), cpus: int32(u.CPUs.Count()), layers: int8(layers),
+			gres: p.takesOf(n, u.Gres)}
 		p.take(&s)
 		p.add(s)
 	}
@@ -152,6 +154,12 @@ func (p *pass) take(s *span) {
 	}
 	p.jobs[n]++
 	p.user[n] = s.user
+	if len(s.gres) > 0 {
+		if p.gres[n] == nil {
+			p.gres[n] = newUse(p.t.pools[g.kind])
+		}
+		applyTakes(p.gres[n], s.gres, p.t.pools[g.kind])
+	}
 	if s.exclusive {
 		p.owner[n] |= owned
 		p.owns = true
@@ -311,7 +319,15 @@ func (p *pass) fitNow(tr *try, i int32) int {
 	if room < unbounded {
 		room -= int(p.partUse[n.part][i])
 	}
-	return n.fit(&p.t.params, g, p.cores[i], p.mem[i], room, p.free[g.off:g.off+g.words])
+	return p.t.fitGres(n, i, p.gresNow(n, i), p.cores[i], p.mem[i], room, p.free[g.off:g.off+g.words])
+}
+
+// gresNow is what is taken of a node's generic resources at present.
+func (p *pass) gresNow(n *need, i int32) []poolUse {
+	if len(n.gres) > 0 && p.gres[i] == nil {
+		p.gres[i] = newUse(p.t.pools[p.t.geo[i].kind])
+	}
+	return p.gres[i]
 }
 
 // choose tries to find nodes on which the try's job can start now. It leaves
@@ -389,7 +405,7 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 		p.add(s)
 		p.reindex(sh.node)
 		uses[k] = mirror.NodeUse{Node: wlm.NodeIndex(sh.node), CPUs: p.cpuSet(n, g, sh.tasks, s.cores, int(s.cpus)),
-			Mem: wlm.MiB(s.mem), Whole: n.whole}
+			Mem: wlm.MiB(s.mem), Whole: n.whole, Gres: p.t.gresWords(sh.node, s.gres)}
 	}
 	p.count(n.class, -1)
 	return uses
@@ -400,6 +416,17 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 func (p *pass) spanOf(tr *try, user wlm.UID, sh share, mask, better []uint64, start int64) span {
 	n, g := tr.need, &p.t.geo[sh.node]
 	cores := p.wordArena(int(g.words))
+	var takes []gresTake
+	if pools := p.t.pools[g.kind]; len(pools) > 0 && (len(n.gres) > 0 || n.whole) {
+		n = n.onNode(sh)
+		st := p.gresNow(n, sh.node)
+		if len(n.gres) > 0 && p.linked {
+			st = p.gresAt(n, sh.node, start, start+tr.shape.duration)
+		}
+		if takes, mask = p.t.settle(n, sh, st, mask); better != nil {
+			better = intersect(better, mask)
+		}
+	}
 	if better != nil && !n.whole && n.perSocket == 0 && !p.t.params.sockets {
 		want := n.coresFor(g, sh.tasks)
 		takeCores(better, cores, 0, g.cores, want)
@@ -409,7 +436,7 @@ func (p *pass) spanOf(tr *try, user wlm.UID, sh share, mask, better []uint64, st
 	}
 	cpus := n.cpusFor(&p.t.params, g, sh.tasks, int32(count(cores)))
 	return span{node: sh.node, start: start, end: start + tr.shape.duration, cores: cores,
-		mem: n.memory(&p.t.params, g, cpus), whole: n.whole, exclusive: n.exclusive, user: user, part: n.part, cpus: int32(cpus), layers: int8(n.layers)}
+		mem: n.memory(&p.t.params, g, cpus), whole: n.whole, exclusive: n.exclusive, user: user, part: n.part, cpus: int32(cpus), layers: int8(n.layers), gres: takes}
 }
 
 // cpuSet spreads cpus over the threads of cores, filling one core after the

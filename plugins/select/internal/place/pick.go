@@ -10,6 +10,8 @@ type share struct {
 	node  int32
 	fit   int // most tasks
 	tasks int // given
+	place int // among the job's nodes, which are of
+	of    int
 }
 
 // run is a stretch of neighbouring slots, from lo up to hi.
@@ -582,6 +584,9 @@ func window(in, required []share, tasks int, l limits) []share {
 // to its cap.
 func (k *picker) shares(n *need) []share {
 	slices.SortFunc(k.out, func(a, b share) int { return cmp.Compare(a.node, b.node) })
+	for i := range k.out {
+		k.out[i].place, k.out[i].of = i, len(k.out)
+	}
 	if n.tasks == 0 {
 		for i := range k.out {
 			k.out[i].tasks = n.perNode

@@ -42,6 +42,7 @@ type table struct {
 	breaks    bitmap   // slots at which a run of neighbours cannot go on
 	groups    []int32  // first slot of each weight, and the number of slots
 	kinds     []kind
+	pools     [][]pool // generic resources, by kind
 	partSlots []bitmap
 	names     map[string]int32
 	mostCores int32
@@ -140,6 +141,9 @@ func (t *table) sortKinds() {
 			k = len(t.kinds)
 			t.kinds = append(t.kinds, kind{int32(i), newBitmap(len(t.nodes))})
 		}
+		if len(t.pools) < len(t.kinds) {
+			t.pools = append(t.pools, t.poolsOf(n, t.geo[i].words))
+		}
 		t.geo[i].kind = int32(k)
 		t.kinds[k].slots.set(t.slot[i])
 	}
@@ -149,7 +153,7 @@ func (t *table) sortKinds() {
 func sameKind(a, b *mirror.Node) bool {
 	return a.CPUs == b.CPUs && a.Sockets == b.Sockets && a.CoresPerSocket == b.CoresPerSocket &&
 		a.ThreadsPerCore == b.ThreadsPerCore && a.Memory == b.Memory && a.TmpDisk == b.TmpDisk &&
-		a.Gres == b.Gres && slices.Equal(a.Features, b.Features) && slices.Equal(a.SpecCPUs, b.SpecCPUs)
+		a.Gres == b.Gres && a.GresConf == b.GresConf && slices.Equal(a.Features, b.Features) && slices.Equal(a.SpecCPUs, b.SpecCPUs)
 }
 
 // current reports whether the table still says what the view says.

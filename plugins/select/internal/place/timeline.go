@@ -26,6 +26,7 @@ type span struct {
 	part       int32
 	cpus       int32
 	user       wlm.UID
+	gres       []gresTake
 	layers     int8 // above 1: jobs of the partition may share its cores
 	whole      bool // the rest of the node is not to be used either
 	exclusive  bool // nor by another user
@@ -156,7 +157,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 	if later > 0 && p.t.params.memory {
 		mem = g.memory - p.peak(i, start, end)
 	}
-	return n.fit(&p.t.params, g, p.t.usableCores(g, mask), mem, room, mask), until
+	return p.t.fitGres(n, i, p.gresAt(n, i, start, end), p.t.usableCores(g, mask), mem, room, mask), until
 }
 
 // peak is the most memory of node i that is held at one moment of a window.
@@ -234,7 +235,7 @@ func (p *pass) windowMask(tr *try, i int32, start, end int64) []uint64 {
 
 // firstFit is the earliest start at or after from at which node i fits.
 func (p *pass) firstFit(tr *try, i int32, from int64) int64 {
-	if !p.claimed.has(p.t.slot[i]) && !p.owns && !tr.need.exclusive && !tr.need.whole && tr.need.layers < 2 && tr.need.maxCPUs == unbounded {
+	if !p.claimed.has(p.t.slot[i]) && !p.owns && !tr.need.exclusive && !tr.need.whole && tr.need.layers < 2 && len(tr.need.gres) == 0 && tr.need.maxCPUs == unbounded {
 		return p.firstRelease(tr, i, from)
 	}
 	if fit, _ := p.windowFit(tr, i, from); fit > 0 {

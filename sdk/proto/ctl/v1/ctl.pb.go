@@ -1136,6 +1136,7 @@ type NodeInfo struct {
 	RunningJobs    uint32                 `protobuf:"varint,4,opt,name=running_jobs,json=runningJobs,proto3" json:"running_jobs,omitempty"`
 	CompletingJobs uint32                 `protobuf:"varint,5,opt,name=completing_jobs,json=completingJobs,proto3" json:"completing_jobs,omitempty"`
 	Partitions     []string               `protobuf:"bytes,6,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	GresUsed       string                 `protobuf:"bytes,7,opt,name=gres_used,json=gresUsed,proto3" json:"gres_used,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1210,6 +1211,13 @@ func (x *NodeInfo) GetPartitions() []string {
 		return x.Partitions
 	}
 	return nil
+}
+
+func (x *NodeInfo) GetGresUsed() string {
+	if x != nil {
+		return x.GresUsed
+	}
+	return ""
 }
 
 type NodesReply struct {
@@ -3846,7 +3854,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x04jobs\x18\x02 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\x12\x10\n" +
 	"\x03now\x18\x03 \x01(\x03R\x03now\"$\n" +
 	"\fNodesRequest\x12\x14\n" +
-	"\x05nodes\x18\x01 \x01(\tR\x05nodes\"\xdb\x01\n" +
+	"\x05nodes\x18\x01 \x01(\tR\x05nodes\"\xf8\x01\n" +
 	"\bNodeInfo\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.sluice.wlm.v1.NodeR\x04node\x12\x1d\n" +
 	"\n" +
@@ -3856,7 +3864,8 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x0fcompleting_jobs\x18\x05 \x01(\rR\x0ecompletingJobs\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x06 \x03(\tR\n" +
-	"partitions\"M\n" +
+	"partitions\x12\x1b\n" +
+	"\tgres_used\x18\a \x01(\tR\bgresUsed\"M\n" +
 	"\n" +
 	"NodesReply\x12-\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x17.sluice.ctl.v1.NodeInfoR\x05nodes\x12\x10\n" +

@@ -1814,6 +1814,7 @@ type NodeAt struct {
 	ThreadsPerCore uint32                 `protobuf:"varint,6,opt,name=threads_per_core,json=threadsPerCore,proto3" json:"threads_per_core,omitempty"`
 	CoresPerSocket uint32                 `protobuf:"varint,7,opt,name=cores_per_socket,json=coresPerSocket,proto3" json:"cores_per_socket,omitempty"`
 	Sockets        uint32                 `protobuf:"varint,8,opt,name=sockets,proto3" json:"sockets,omitempty"`
+	Gres           string                 `protobuf:"bytes,9,opt,name=gres,proto3" json:"gres,omitempty"` // allocated, as wlm.FormatGresUse prints it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1902,6 +1903,13 @@ func (x *NodeAt) GetSockets() uint32 {
 		return x.Sockets
 	}
 	return 0
+}
+
+func (x *NodeAt) GetGres() string {
+	if x != nil {
+		return x.Gres
+	}
+	return ""
 }
 
 // Credential is what the controller signs for one run of a job.
@@ -4168,7 +4176,7 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\v2\x12.sluice.wlm.v1.JobR\x03job\x12\x16\n" +
 	"\x06script\x18\x04 \x01(\fR\x06script\x12\x10\n" +
 	"\x03env\x18\x05 \x03(\tR\x03env\x12,\n" +
-	"\x05nodes\x18\x06 \x03(\v2\x16.sluice.node.v1.NodeAtR\x05nodes\"\xdd\x01\n" +
+	"\x05nodes\x18\x06 \x03(\v2\x16.sluice.node.v1.NodeAtR\x05nodes\"\xf1\x01\n" +
 	"\x06NodeAt\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
@@ -4177,7 +4185,8 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x03mem\x18\x05 \x01(\x04R\x03mem\x12(\n" +
 	"\x10threads_per_core\x18\x06 \x01(\rR\x0ethreadsPerCore\x12(\n" +
 	"\x10cores_per_socket\x18\a \x01(\rR\x0ecoresPerSocket\x12\x18\n" +
-	"\asockets\x18\b \x01(\rR\asockets\"\xf4\x02\n" +
+	"\asockets\x18\b \x01(\rR\asockets\x12\x12\n" +
+	"\x04gres\x18\t \x01(\tR\x04gres\"\xf4\x02\n" +
 	"\n" +
 	"Credential\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x10\n" +
