@@ -221,7 +221,7 @@ func (t *table) deal(n *need, g *geometry, mask, dst []uint64, want int32) (take
 	if n.block || g.sockets == 1 || g.perSocket == 1 || want == 1 {
 		return takeCores(mask, dst, 0, g.cores, want)
 	}
-	if n.cpusPerTask > 1 && !n.overcommit {
+	if n.cpusPerTask > 1 {
 		for s := int32(0); s < g.sockets && taken < want; s++ {
 			lo, hi := s*g.perSocket, (s+1)*g.perSocket
 			here := n.tasksOn(g, int32(countRange(mask, lo, hi)))
