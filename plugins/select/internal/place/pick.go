@@ -320,7 +320,7 @@ func (k *picker) takeRun(r stretch, l limits) bool {
 	from := 0
 	if len(k.n.required) > 0 {
 		from = max(slices.IndexFunc(in, func(s share) bool { return k.isPre(s.node) }), 0)
-	} else if l.target-len(k.out) <= 1 {
+	} else if len(k.out) < l.max && l.target-len(k.out) <= 1 {
 		if i := k.tightest(in, k.n.tasks-k.sum); i >= 0 {
 			k.add(in[i].node, in[i].fit)
 			return k.enough(l)
