@@ -51,6 +51,9 @@ func TestThreeControllers(t *testing.T) {
 		t.Errorf("scontrol ping: %q", ping)
 	}
 
+	c.edit("PartitionName=main", "PartitionName=added Nodes=n1\nPartitionName=main")
+	c.ok("scontrol", "reconfigure")
+
 	c.kill(leader, syscall.SIGKILL)
 	second := c.leader()
 	if second == leader {
@@ -60,7 +63,7 @@ func TestThreeControllers(t *testing.T) {
 	if got := c.run("scontrol", "ping"); !strings.Contains(got.out, "at "+leader+" is DOWN\n") || strings.Count(got.out, " is UP\n") != 2 {
 		t.Errorf("scontrol ping after the kill: %s", got)
 	}
-	more := c.submit("--wrap", "true")
+	more := c.submit("-p", "added", "--wrap", "true") // the second knows what the first was told
 	if n, old := number(t, more), number(t, waits); n <= old {
 		t.Errorf("job %d was accepted after job %d", n, old)
 	}

@@ -140,7 +140,28 @@ func (d *daemon) standBy(ctx context.Context, wait func(context.Context) error) 
 	}()
 	d.log.Info("slurmctld stands by", "version", version.Full(), "cluster", d.cfg.ClusterName, "controller", d.host, "addr", d.port.Addr().String())
 	d.ready()
-	return wait(ctx)
+	if err := wait(ctx); err != nil {
+		return err
+	}
+	d.refresh()
+	return nil
+}
+
+// refresh reads the configuration that the former leader may have been told to
+// apply while this controller stood by.
+func (d *daemon) refresh() {
+	next, _, err := conf.Load(d.path)
+	if err == nil {
+		err = expand(next, d.host)
+	}
+	if err != nil {
+		d.log.Error("the configuration has errors; the one that was read at the start serves", "err", err)
+		return
+	}
+	d.mu.Lock()
+	d.cfg = next
+	d.mu.Unlock()
+	d.setLevel(next)
 }
 
 // shutdownBackup ends this backup when the leader says so. Others are sent to
