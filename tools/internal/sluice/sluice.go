@@ -72,7 +72,7 @@ func New(stdout, stderr io.Writer) *cobra.Command {
 			return run(c.Context(), cl)
 		}
 	}
-	root.AddCommand(upCommand(&dir, stdout, stderr), demoCommand(&dir, stdout, stderr))
+	root.AddCommand(upCommand(&dir, stdout, stderr), demoCommand(&dir, stdout, stderr), simCommand(stdout, stderr))
 	root.AddCommand(&cobra.Command{
 		Use: "down", Short: "Stop the cluster; its state stays for the next up", Args: cobra.NoArgs, RunE: at(down),
 	}, &cobra.Command{
