@@ -27,6 +27,14 @@ type Result struct {
 	Wall         time.Duration
 }
 
+// PassTime is how long all passes took together.
+func (r *Result) PassTime() (sum time.Duration) {
+	for _, d := range r.Passes {
+		sum += d
+	}
+	return sum
+}
+
 // JobResult is what became of one job. Times are seconds since the start.
 type JobResult struct {
 	Number     int64

@@ -30,6 +30,9 @@ type Options struct {
 	// CheckEvery makes the core verify its own tables from scratch after every
 	// so many steps; 0: 1000. The simulator's books are kept at every step.
 	CheckEvery int
+	// MaxSteps ends the run after so many steps, without asking what became of
+	// the jobs: for measuring passes. 0: no bound.
+	MaxSteps int
 	// Progress, if set, hears now and then how many jobs have ended.
 	Progress func(ended, jobs int, now time.Time)
 	Log      *slog.Logger
@@ -48,6 +51,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	s.result.Wall = time.Since(wall)
 	s.finish()
+	if o.MaxSteps > 0 && s.result.Steps >= o.MaxSteps {
+		if err := s.c.Check(); err != nil {
+			return nil, violation("%w", err)
+		}
+		return s.result, nil
+	}
 	return s.result, s.complete()
 }
 
@@ -169,7 +178,9 @@ func (s *sim) replay(ctx context.Context) error {
 		if err := s.step(ctx); err != nil {
 			return err
 		}
-		s.result.Steps++
+		if s.result.Steps++; s.result.Steps == s.o.MaxSteps {
+			return nil
+		}
 		if s.result.Steps%s.o.CheckEvery == 0 {
 			if err := s.c.Check(); err != nil {
 				return violation("%w", err)

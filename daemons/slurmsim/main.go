@@ -83,6 +83,8 @@ func command(f *flags) *cobra.Command {
 			return simulate(cmd.Context(), f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	cmd.AddCommand(growthCommand())
+	cmd.CompletionOptions.HiddenDefaultCmd = true
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&f.trace, "trace", "", "workload in the Standard Workload Format, compressed by gzip or not; - is standard input")

@@ -32,6 +32,8 @@ type simulation struct {
 	log      *slog.Logger
 	stderr   io.Writer
 	bar      bool
+	maxSteps int               // see sim.Options
+	rss      map[string]uint64 // memory of the last replay's plugins by kind, bytes
 }
 
 // simulate replays the workload under each policy and reports.
@@ -143,7 +145,13 @@ func (s *simulation) replay(ctx context.Context, p policy) (*sim.Result, error) 
 		o.Progress = s.progress(p.name)
 		defer fmt.Fprint(s.stderr, "\r\x1b[K") //nolint:errcheck // a terminal
 	}
-	return sim.Run(ctx, o)
+	o.MaxSteps = s.maxSteps
+	r, err := sim.Run(ctx, o)
+	s.rss = map[string]uint64{}
+	for _, i := range host.Info() {
+		s.rss[i.GetKind()] = i.GetRss()
+	}
+	return r, err
 }
 
 // plugin is the name of a kind's plugin and its options: the flag's, one that
