@@ -73,7 +73,8 @@ type Cluster struct {
 	turn     []*Event
 	timers   timers
 	classes  map[Class]*feasibility
-	keys     map[string]keyed // idempotency keys
+	members  map[*wlm.Partition]map[wlm.NodeName]struct{} // see hasNode
+	keys     map[string]keyed                             // idempotency keys
 	keyOrder []string
 	records  records
 }
@@ -85,7 +86,7 @@ type keyed struct {
 
 // New returns an empty cluster.
 func New(s Settings) *Cluster {
-	c := &Cluster{Tables: *NewTables(), settings: s, classes: map[Class]*feasibility{}, keys: map[string]keyed{}}
+	c := &Cluster{Tables: *NewTables(), settings: s, classes: map[Class]*feasibility{}, members: map[*wlm.Partition]map[wlm.NodeName]struct{}{}, keys: map[string]keyed{}}
 	if s.FirstJobID > 0 {
 		c.NextJob = s.FirstJobID
 	}
@@ -155,6 +156,7 @@ func (c *Cluster) put(e *Event) error {
 	case eventv1.Kind_NODE_CHANGED, eventv1.Kind_NODE_REGISTERED, eventv1.Kind_NODE_REMOVED,
 		eventv1.Kind_PARTITION_CHANGED, eventv1.Kind_PARTITION_REMOVED:
 		clear(c.classes)
+		clear(c.members)
 	}
 	if e.Job != nil {
 		c.schedule(e.Job)

@@ -126,7 +126,7 @@ func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Sp
 		return fmt.Sprintf("node %s is not configured", a.Node)
 	case !n.Available():
 		return fmt.Sprintf("node %s is not available", a.Node)
-	case !slices.Contains(part.NodeNames, a.Node):
+	case !c.hasNode(part, a.Node):
 		return fmt.Sprintf("node %s is not in partition %s", a.Node, part.Name)
 	}
 	u := &c.Usage[n.Index]
@@ -183,6 +183,22 @@ func (c *Cluster) share(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Spec) b
 		}
 	}
 	return true
+}
+
+// hasNode reports whether a partition has a node. The set is made once for each
+// record: looking through the names would take as long as the partition is
+// large, for every node of every job.
+func (c *Cluster) hasNode(p *wlm.Partition, name wlm.NodeName) bool {
+	set := c.members[p]
+	if set == nil {
+		set = make(map[wlm.NodeName]struct{}, len(p.NodeNames))
+		for _, n := range p.NodeNames {
+			set[n] = struct{}{}
+		}
+		c.members[p] = set
+	}
+	_, has := set[name]
+	return has
 }
 
 // start puts a job, or the next task of an array, on its nodes.

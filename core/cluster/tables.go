@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
@@ -418,6 +419,33 @@ func Holds(j *wlm.Job, i int) bool {
 	return j.State == wlm.Running || j.State == wlm.Suspended
 }
 
+// Held yields the nodes of j's allocation, by place, for which Holds is true. It
+// takes one walk over both lists: nodes that still clean up are listed in the
+// order of the allocation.
+func Held(j *wlm.Job) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		switch {
+		case j.Alloc == nil:
+		case j.Flags&wlm.FlagCompleting != 0:
+			left := j.Cleaning
+			for i := 0; i < len(j.Alloc.Nodes) && len(left) > 0; i++ {
+				if j.Alloc.Nodes[i].Node != left[0] {
+					continue
+				}
+				if left = left[1:]; !yield(i) {
+					return
+				}
+			}
+		case j.State == wlm.Running || j.State == wlm.Suspended:
+			for i := range j.Alloc.Nodes {
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // refer counts who names a script or an environment; the last one takes it
 // away with it.
 func (t *Tables) refer(j *wlm.Job, d int) {
@@ -476,10 +504,7 @@ func (t *Tables) deriveUsage(j *wlm.Job, d int) {
 	if j.Alloc == nil {
 		return
 	}
-	for i := range j.Alloc.Nodes {
-		if !Holds(j, i) {
-			continue
-		}
+	for i := range Held(j) {
 		a := &j.Alloc.Nodes[i]
 		ni, ok := t.nodes[a.Node]
 		if !ok {

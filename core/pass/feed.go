@@ -330,9 +330,9 @@ func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
 	if j.Flags&wlm.FlagCompleting != 0 {
 		m.Start, m.End = min(max(j.Start, 1), now), now+1 // its nodes are as good as free
 	}
-	for i := range j.Alloc.Nodes {
+	for i := range cluster.Held(j) {
 		a := &j.Alloc.Nodes[i]
-		if ni, ok := f.tables.NodeIndex(a.Node); ok && cluster.Holds(j, i) {
+		if ni, ok := f.tables.NodeIndex(a.Node); ok {
 			m.Uses = append(m.Uses, mirror.NodeUse{Node: ni, CPUs: a.CPUs, Mem: a.Mem, Gres: a.Gres, Whole: j.Spec.Share == wlm.ShareNever})
 		}
 	}
