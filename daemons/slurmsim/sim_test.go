@@ -276,11 +276,11 @@ func TestDeterministic(t *testing.T) {
 }
 
 // The published mean bounded slowdowns of whole logs, within a percent; see
-// contrib/docs/policies.md for where the logs are from.
+// contrib/docs/guide/policies.md for where the logs are from.
 func TestPublishedSlowdowns(t *testing.T) {
 	dir := os.Getenv("SLUICE_TRACES")
 	if dir == "" {
-		t.Skip("SLUICE_TRACES does not name a directory with KTH-SP2.swf.gz and SDSC-SP2.swf.gz: contrib/docs/policies.md tells where to get them")
+		t.Skip("SLUICE_TRACES does not name a directory with KTH-SP2.swf.gz and SDSC-SP2.swf.gz: contrib/docs/guide/policies.md tells where to get them")
 	}
 	for _, tc := range []struct {
 		trace, policy string
