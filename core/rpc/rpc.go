@@ -31,6 +31,7 @@ import (
 	"github.com/sluice-hpc/sluice/conf"
 	"github.com/sluice-hpc/sluice/core/auth"
 	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/core/rpc/preface"
 	"github.com/sluice-hpc/sluice/core/view"
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/jobsubmit"
@@ -172,7 +173,7 @@ func (s *Server) GRPC() *grpc.Server {
 // Serve serves g on l until g is stopped, and then returns nil. Connections
 // that do not speak HTTP/2 are closed and counted.
 func (s *Server) Serve(g *grpc.Server, l net.Listener) error {
-	return g.Serve(&listener{Listener: l, garbage: &s.garbage})
+	return g.Serve(preface.Listener(l, func(net.Addr) { s.garbage.Add(1) }))
 }
 
 // unary is the one interceptor of plain calls.

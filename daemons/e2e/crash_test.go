@@ -38,6 +38,15 @@ func seed(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(n, 1))
 }
 
+// storm is $E2E_STORM, how many times as often as usual the rampage kills.
+func storm() time.Duration {
+	n, err := strconv.Atoi(os.Getenv("E2E_STORM"))
+	if err != nil {
+		return 1
+	}
+	return time.Duration(max(n, 1))
+}
+
 // Under a load of short jobs, kill -9 hits the controller, the node daemons and
 // the plugins at random moments. Afterwards every accepted job is in accounting
 // once, with its exit code, none ran twice, and jobs that ran throughout were
@@ -134,7 +143,7 @@ func (c *cluster) rampage(r *rand.Rand, done <-chan struct{}) map[string]int {
 	c.t.Helper()
 	kills := map[string]int{}
 	for {
-		wait := time.NewTimer(time.Duration(100+r.IntN(500)) * time.Millisecond)
+		wait := time.NewTimer(time.Duration(100+r.IntN(500)) * time.Millisecond / storm())
 		select {
 		case <-done:
 			wait.Stop()
@@ -148,12 +157,17 @@ func (c *cluster) rampage(r *rand.Rand, done <-chan struct{}) map[string]int {
 			v = all[r.IntN(min(3, len(all)))]
 		}
 		kills[v.name]++
+		if r.IntN(4) == 0 { // it stands still before it dies
+			syscall.Kill(v.pid, syscall.SIGSTOP)
+			stand := time.NewTimer(time.Duration(r.IntN(300)) * time.Millisecond)
+			<-stand.C
+		}
 		if v.daemon == "" {
 			syscall.Kill(v.pid, syscall.SIGKILL)
 			continue
 		}
 		c.ok("sluice", "kill9", v.daemon)
-		down := time.NewTimer(time.Duration(r.IntN(400)) * time.Millisecond)
+		down := time.NewTimer(time.Duration(r.IntN(400)) * time.Millisecond / storm())
 		<-down.C
 		c.ok("sluice", "start", v.daemon)
 	}

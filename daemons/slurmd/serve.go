@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/sluice-hpc/sluice/core/agent"
 	"github.com/sluice-hpc/sluice/core/auth"
 	"github.com/sluice-hpc/sluice/core/pluginhost"
+	"github.com/sluice-hpc/sluice/core/rpc/preface"
 	"github.com/sluice-hpc/sluice/daemons/internal/logfile"
 	"github.com/sluice-hpc/sluice/sdk/hostlist"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
@@ -44,6 +46,8 @@ type daemon struct {
 	file  *logfile.File
 	key   auth.Key
 	stop  context.CancelFunc
+
+	garbage atomic.Uint64 // connections that were no calls
 
 	cfgPath  string // absolute
 	launcher *lazy
@@ -454,12 +458,23 @@ func (d *daemon) listen(agents []*agent.Agent) (*grpc.Server, []chan struct{}, e
 		serving = append(serving, done)
 		go func() {
 			defer close(done)
-			if err := srv.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := srv.Serve(preface.Listener(l, d.turnedAway)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				d.log.Error("serving the node's API", "addr", l.Addr(), "err", err)
 			}
 		}()
 	}
 	return srv, serving, nil
+}
+
+// turnedAway counts connections to a node's port that were no calls. They are
+// logged as long as they are few.
+func (d *daemon) turnedAway(peer net.Addr) {
+	level := slog.LevelDebug
+	n := d.garbage.Add(1)
+	if n <= 3 || n%1000 == 0 {
+		level = slog.LevelWarn
+	}
+	d.log.Log(context.Background(), level, "turned away a connection that is no call", "peer", peer, "so_far", n)
 }
 
 // tokens serves the host's token socket, if no other daemon does.
