@@ -112,6 +112,11 @@ func (c *Cluster) testClass(op string, k *Class) error {
 	if err != nil {
 		return err
 	}
+	for _, n := range c.Nodes {
+		if required[n.Name] && excluded[n.Name] {
+			return errs.Coded(op, errs.InvalidNodeName).With("--nodelist=%s --exclude=%s: both name %s", k.ReqNodes, k.ExcNodes, n.Name)
+		}
+	}
 	var worst error
 	for _, name := range strings.Split(k.Partitions, ",") {
 		p := c.Partition(name)

@@ -158,7 +158,7 @@ func (c *Cluster) choosePartitions(op string, spec *wlm.Spec, who Caller) (*wlm.
 	for _, name := range spec.Partitions {
 		p := c.Partition(name)
 		if p == nil {
-			return nil, errs.Coded(op, errs.InvalidPartition, "invalid partition specified: "+strings.Join(spec.Partitions, ",")).
+			return nil, errs.Coded(op, errs.InvalidPartition, "invalid partition specified: "+name).
 				With("the partitions are %s", strings.Join(c.partitionNames(), ", "))
 		}
 		if err := admits(op, p, spec, who); err != nil {

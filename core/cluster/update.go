@@ -111,8 +111,11 @@ func (c *Cluster) updateOne(u *UpdateJob, j *wlm.Job, now wlm.Time) error {
 }
 
 func (c *Cluster) hold(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) error {
-	if j.State != wlm.Pending {
-		return errs.Coded(op, errs.JobNotPending)
+	switch {
+	case j.State.Ended():
+		return errs.Coded(op, errs.AlreadyDone)
+	case j.State != wlm.Pending:
+		return nil // as Slurm, which has no complaint of a job that runs
 	}
 	n := j.Clone()
 	n.Held, n.Reason = true, wlm.WaitHeldUser

@@ -31,6 +31,11 @@ func script(r *request.Request, p *submit.Process) ([]byte, error) {
 		}
 	} else {
 		path := find(r.Args[0], r.Spec.WorkDir, p)
+		if path == "" && p.Context.Cwd != "" && !filepath.IsAbs(r.Args[0]) { // --chdir is for the job
+			if here := filepath.Join(p.Context.Cwd, r.Args[0]); readable(here) {
+				path = here
+			}
+		}
 		if path == "" {
 			return nil, refuse("Unable to open file " + r.Args[0])
 		}

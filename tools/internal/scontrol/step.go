@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/wire"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -51,6 +52,8 @@ func (s *session) showSteps(ctx context.Context, id string) {
 	case len(steps) > 0:
 	case id == "":
 		s.line("No job steps in the system")
+	case len(jobs) == 0:
+		s.failf("scontrol: error: scontrol_print_step: slurm_get_job_steps(%s) failed: %s", id, errs.InvalidJobID)
 	default:
 		s.notFound("Job step " + id)
 	}
