@@ -338,31 +338,35 @@ func TestStorageAway(t *testing.T) {
 	}
 	// The records wait in the journal: they outlive the controller.
 	syscall.Kill(pid, syscall.SIGCONT)
-	stop := make(chan struct{})
-	killed := make(chan int)
-	go func() { // whoever serves is killed, until told otherwise
-		n := 0
-		for {
-			select {
-			case <-stop:
-				killed <- n
-				return
-			default:
+	hunt := func() (end func() int) { // whoever serves is killed, until the end
+		stop, killed := make(chan struct{}), make(chan int)
+		go func() {
+			n := 0
+			for {
+				select {
+				case <-stop:
+					killed <- n
+					return
+				default:
+				}
+				if pid := storage(); pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+					n++
+				}
 			}
-			if pid := storage(); pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
-				n++
-			}
-		}
-	}()
+		}()
+		return func() int { close(stop); return <-killed }
+	}
+	end := hunt()
 	some()
+	n := end()
 	c.ok("sluice", "kill9", "ctld")
 	c.ok("sluice", "start", "ctld")
+	end = hunt()
 	some()
 	for _, id := range ids {
 		c.await("job "+id+" to end without storage", func() bool { return gone(id) })
 	}
-	close(stop)
-	t.Logf("storage was killed %d times", <-killed)
+	t.Logf("storage was killed %d times", n+end())
 	c.checkAccepted(ids)
 	last := 0
 	for line := range strings.Lines(c.ok("sacct", "-X", "-D", "-n", "-P", "-o", "JobIDRaw,Submit,Start,End")) {
