@@ -106,6 +106,9 @@ func (p *Plugin) await(ctx context.Context, op string, wait bool) (*instance, er
 // account counts a call, and an instance's overruns in a row.
 func (p *Plugin) account(inst *instance, op string, took time.Duration, err error) {
 	p.stats.add(took)
+	if err == nil {
+		inst.answered.Store(true)
+	}
 	if errs.KindOf(err) != errs.Deadline {
 		if errs.KindOf(err) != errs.Unavail {
 			inst.overruns.Store(0)

@@ -162,6 +162,9 @@ func pinnedSum(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	if err := safe(lock, trustedUsers()); err != nil {
+		return "", err
+	}
 	in := bufio.NewScanner(f)
 	for n := 1; in.Scan(); n++ {
 		line := strings.TrimSpace(in.Text())

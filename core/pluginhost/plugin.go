@@ -32,7 +32,8 @@ const (
 	overrunsAtOnce = 64 // of a concurrent kind
 	giveUpRestarts = 5  // within giveUpWindow
 	giveUpWindow   = time.Minute
-	firstPause     = 50 * time.Millisecond // before the second restart in a window
+	firstPause     = 50 * time.Millisecond  // before the second restart in a window
+	loopPause      = 300 * time.Millisecond // when it ends too often and nothing can take over
 	longestPause   = 30 * time.Second
 	drainTimeout   = 2 * time.Second
 	retireTimeout  = 10 * time.Second // for the calls of a plugin that was swapped out
@@ -98,6 +99,7 @@ type instance struct {
 	options  []*pluginv1.OptionValue // in force, defaults included
 	proc     *plugin.Process
 	cage     *cage
+	answered atomic.Bool   // a call, at least
 	lost     atomic.Uint64 // times that the mirror was lost before it served
 	sess     *session.Host
 	since    time.Time

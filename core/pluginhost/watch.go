@@ -88,14 +88,16 @@ func (p *Plugin) untilBad(inst *instance) (why string, next *swap) {
 // Close.
 func (p *Plugin) again(old *instance) *instance {
 	spec := old.spec
-	if time.Since(old.since) > giveUpWindow {
-		p.streak = 0
+	if time.Since(old.since) > giveUpWindow || old.answered.Load() {
+		p.streak = 0 // it works, whatever ended it
 	}
 	for {
 		pause, giveUp := p.countRestart()
 		if giveUp {
 			if f, ok := p.fallback(); ok {
 				spec, pause = f, 0
+			} else {
+				pause = max(pause, loopPause)
 			}
 		}
 		select {
@@ -146,7 +148,7 @@ func (p *Plugin) fallback() (Spec, bool) {
 	if p.onward {
 		return Spec{}, false
 	}
-	if p.spec.Fallback == "" || p.spec.Fallback == p.spec.Name {
+	if p.spec.Fallback == "" || p.spec.Fallback == p.spec.Name && p.spec.Path == "" {
 		p.log.Error("plugin ended too often and has no fallback: trying on", "restarts", giveUpRestarts, "within", giveUpWindow, "last", p.lastError)
 		return Spec{}, false
 	}

@@ -150,7 +150,7 @@ func (d *daemon) changePlugin(m *nodev1.ChangePlugin) error {
 func (d *daemon) prepare(kind, name, path string) error {
 	l := d.launcher
 	c := &l.change
-	cfg, _, err := conf.Load(d.f.confPath())
+	cfg, _, err := conf.Load(d.cfgPath)
 	if err != nil {
 		return err
 	}

@@ -21,10 +21,10 @@ func New(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Write, check and try plugins",
 		Long: "plugin helps whoever writes a plugin: new writes a module that builds and passes\n" +
 			"as it stands, test holds any program to the contract of its kind, run tries a\n" +
-			"scheduler in the simulator. The guide is contrib/docs/guide/plugins.md.",
+			"scheduler in the simulator, lock pins what daemons may run. The guide is contrib/docs/guide/plugins.md.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCommand(stdout), testCommand(stdout, stderr))
+	cmd.AddCommand(newCommand(stdout), testCommand(stdout, stderr), lockCommand(stdout))
 	return cmd
 }
