@@ -477,6 +477,9 @@ func (r *Runner) look(verdicts []selector.Verdict) {
 		for _, id := range v.Jobs {
 			m[id] = o
 		}
+		if v.Reason == wlm.WaitPartDown {
+			r.inactive(m, v.Jobs, *o)
+		}
 	}
 	for id := range r.feed.arrays {
 		if j := r.feed.tables.Job(id); j != nil && j.Reason == wlm.ReasonNone && r.feed.tables.TasksReady(j) == 0 {
@@ -485,6 +488,18 @@ func (r *Runner) look(verdicts []selector.Verdict) {
 		}
 	}
 	r.o.Outlooks(m)
+}
+
+// inactive tells jobs of partitions that are INACTIVE rather than DOWN so.
+func (r *Runner) inactive(m map[wlm.JobID]*wlm.Outlook, jobs []wlm.JobID, o wlm.Outlook) {
+	o.Reason = wlm.WaitPartInactive
+	for _, id := range jobs {
+		if j := r.feed.tables.Job(id); j != nil {
+			if p := r.feed.tables.Partition(j.Partition); p != nil && p.State == wlm.PartInactive {
+				m[id] = &o
+			}
+		}
+	}
 }
 
 // words returns a verdict's text where it is Slurm's own for the reason, which

@@ -336,3 +336,20 @@ func (u *unreachable) PushState(epoch uint64, frames [][]byte) error {
 	}
 	return u.process.PushState(epoch, frames)
 }
+
+func TestAPartitionIsInactiveOrDown(t *testing.T) {
+	w := newWorld(t)
+	id := w.submit(wlm.Spec{})
+	w.pass()
+	for state, want := range map[wlm.PartState]wlm.Reason{wlm.PartDown: wlm.WaitPartDown, wlm.PartInactive: wlm.WaitPartInactive} {
+		w.cfg.Partitions[0].State = state
+		w.do(w.cfg)
+		w.r.take()
+		var got map[wlm.JobID]*wlm.Outlook
+		w.r.o.Outlooks = func(m map[wlm.JobID]*wlm.Outlook) { got = m }
+		w.r.look([]selector.Verdict{{Reason: wlm.WaitPartDown, Text: "down", Jobs: []wlm.JobID{id}}})
+		if o := got[id]; o == nil || o.Reason != want {
+			t.Errorf("state %v: %+v, want %v", state, o, want)
+		}
+	}
+}
