@@ -25,6 +25,6 @@ func New(stdout, stderr io.Writer) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCommand(stdout), testCommand(stdout, stderr), lockCommand(stdout))
+	cmd.AddCommand(newCommand(stdout), testCommand(stdout, stderr), runCommand(stdout, stderr), lockCommand(stdout))
 	return cmd
 }
