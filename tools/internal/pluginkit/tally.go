@@ -26,7 +26,7 @@ var (
 	source = regexp.MustCompile(`^ *[a-z_]+\.go:[0-9]+: `)
 )
 
-const maxSaid = 12 // lines of one check that are shown
+const maxSaid = 6 // lines of one check that are shown
 
 func (t *tally) read(r io.Reader) {
 	t.said = map[string][]string{}
@@ -74,7 +74,7 @@ func (t *tally) tell(test, verdict string) {
 		t.failed++
 		fmt.Fprintf(t.out, "  FAILED  %s\n", name)
 	}
-	said := t.said[test]
+	said := once(t.said[test])
 	for i, line := range said {
 		if i == maxSaid {
 			fmt.Fprintf(t.out, "          ... and %d lines more\n", len(said)-maxSaid)
@@ -96,4 +96,16 @@ func numbers(list []uint32) string {
 		return "(none)"
 	}
 	return strings.Join(words, " and ")
+}
+
+// once drops lines that were said before: a loop says the same many times.
+func once(lines []string) (out []string) {
+	seen := map[string]bool{}
+	for _, line := range lines {
+		if !seen[line] {
+			seen[line] = true
+			out = append(out, line)
+		}
+	}
+	return out
 }
