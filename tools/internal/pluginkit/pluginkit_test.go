@@ -30,12 +30,12 @@ func TestMain(m *testing.M) {
 func sluicePlugin(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	t.Chdir(dir)
-	var out bytes.Buffer
-	cmd := New(&out, &out)
+	var out, bad bytes.Buffer
+	cmd := New(&out, &bad)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(t.Context())
-	return out.String(), err
+	return out.String() + bad.String(), err
 }
 
 func shell(t *testing.T, dir, line string) {
