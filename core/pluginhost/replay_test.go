@@ -278,7 +278,7 @@ func feed(t *testing.T, p peer) (c *mirrortest.Cluster, rev uint64) {
 	c.Run(c.Submit(mirror.Class{MemPerNode: 100}, 3600), 0, mirrortest.Cores(0, 0, 1, 100))
 	c.Submit(mirror.Class{NTasks: 2, Counters: []mirror.CounterUse{{Counter: 1, Amount: 2}}}, 600)
 	c.Submit(mirror.Class{MinNodes: 2, Features: "big"}, 0)
-	frames, rev := c.Frames()
+	frames, _ := c.Frames()
 	if err := p.push(frames); err != nil {
 		t.Fatal(err)
 	}
