@@ -199,7 +199,6 @@ func (j *Journal) start(o Options, hlog hclog.Logger) error {
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = raft.ServerID(o.ID), hlog
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = time.Hour*24*365, 1<<62, trailing
-	c.BatchApplyCh = true
 	c.NotifyCh = j.led
 	known, err := raft.HasExistingState(j.log, j.log, snaps)
 	if err != nil {
