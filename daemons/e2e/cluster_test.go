@@ -118,6 +118,9 @@ func (c *cluster) end(dir string) {
 		c.showLogs()
 	}
 	c.run("scancel", "--state=RUNNING,PENDING")
+	if !c.t.Failed() { // what still ends when its slurmd goes would stay
+		within(3*time.Second, func() bool { return c.run("squeue", "-h").out == "" })
+	}
 	if r := c.run("sluice", "down"); r.code != 0 {
 		c.t.Errorf("sluice down: %s", r)
 	}
