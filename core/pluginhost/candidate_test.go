@@ -211,3 +211,31 @@ func TestDescriptors(t *testing.T) {
 		}
 	}
 }
+
+// A plugin that is killed while it starts is started again, once.
+func TestKilledAtStart(t *testing.T) {
+	h, l, ctx := newHost(t)
+	dir := t.TempDir()
+	for d := dir; len(d) > len(os.TempDir()); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	mark := filepath.Join(dir, "mark")
+	once := write("once", "#!/bin/sh\n[ -e "+mark+" ] || { : > "+mark+"; kill -9 $$; }\nexec "+filepath.Join(programs, "sched_a")+"\n")
+	start(t, h, ctx, Spec{Kind: "sched", Name: "once", Path: once})
+	if !strings.Contains(l.text(), "plugin died while it started") {
+		t.Error("nothing in the log")
+	}
+	never := write("never", "#!/bin/sh\nkill -9 $$\n")
+	if _, err := h.Start(ctx, Spec{Kind: "sched", Name: "never", Path: never}); err == nil || !strings.Contains(err.Error(), "does not greet") {
+		t.Errorf("error %v", err)
+	}
+}

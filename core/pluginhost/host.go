@@ -50,6 +50,7 @@ package pluginhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -57,6 +58,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 )
 
@@ -135,13 +137,18 @@ func New(cfg Config) (*Host, error) {
 
 // Start finds, checks and starts a plugin and waits until it serves. A name
 // that PluginDir does not have, options that the plugin does not know and a
-// program that does not start are errors; what happens later is not.
+// program that does not start are errors; what happens later is not. A process
+// that dies while it starts may have been killed, and gets a second chance.
 func (h *Host) Start(ctx context.Context, spec Spec) (*Plugin, error) {
 	if spec.Timeout == 0 {
 		spec.Timeout = defaultTimeout
 	}
 	p := newPlugin(h, spec)
 	inst, err := p.launch(ctx, spec)
+	if err != nil && ctx.Err() == nil && (errors.Is(err, errSilent) || errs.KindOf(err) == errs.Unavail) {
+		h.log.Warn("plugin died while it started", "kind", spec.Kind, "plugin", spec.Name, "err", err)
+		inst, err = p.launch(ctx, spec)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -183,6 +183,10 @@ func keepDescriptors() {
 	}
 }
 
+// errSilent is a program that is no plugin, or died before it could show that
+// it is one.
+var errSilent = errors.New("it does not greet its host as one")
+
 // startError says in one line why a program does not start: it names the user
 // where the kernel only says that something is not permitted, and leaves out
 // what go-plugin tells its developers.
@@ -194,7 +198,7 @@ func startError(err error, path string, user *syscall.Credential) error {
 		return errs.Newf(op, errs.Denied, "%s: the user that plugins run as (PluginUser, uid %d) may not run it: check its mode and those of its directories",
 			path, user.Uid)
 	case strings.Contains(text, "Unrecognized remote plugin message"):
-		return errs.Newf(op, errs.Invalid, "%s is not a plugin: it does not greet its host as one", path)
+		return errs.Newf(op, errs.Invalid, "%s is not a plugin: %w", path, errSilent)
 	}
 	return errs.Newf(op, errs.KindOf(err), "%s", strings.Join(strings.Fields(text), " "))
 }
