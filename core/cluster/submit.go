@@ -48,6 +48,9 @@ func (s *Submit) apply(c *Cluster, now wlm.Time) (any, error) {
 	j.Script, j.Env = c.store(s.Script, now), c.store(s.Env, now)
 	c.jobEvent(eventv1.Kind_JOB_SUBMITTED, now, j)
 	c.correspond(j, now)
+	if rest := c.jobs[j.ID]; rest != j {
+		c.rejudge(rest, now) // what others left may be decided alone
+	}
 	if s.Key != "" {
 		c.emit(&Event{Kind: eventv1.Kind_KEY_REMEMBERED, Time: now, Text: s.Key, IDs: []wlm.JobID{j.ID}})
 	}

@@ -107,7 +107,8 @@ func perform(t *testing.T, prefix string, commands []command) (out [][]string) {
 	}
 	env := []string{"PATH=" + filepath.Join(prefix, "bin") + ":" + os.Getenv("PATH"), "LC_ALL=C"}
 	for _, e := range os.Environ() {
-		if n, _, _ := strings.Cut(e, "="); n != "PATH" && n != "LC_ALL" && !strings.HasPrefix(n, "SLURM_") && !strings.HasPrefix(n, "SLUICE_") {
+		if n, _, _ := strings.Cut(e, "="); n != "PATH" && n != "LC_ALL" && !strings.HasPrefix(n, "SLURM_") && !strings.HasPrefix(n, "SLUICE_") &&
+			!strings.HasPrefix(n, "MAKE") && n != "MFLAGS" { // make says more below another make
 			env = append(env, e)
 		}
 	}
