@@ -361,6 +361,7 @@ func TestStorageAway(t *testing.T) {
 	n := end()
 	c.ok("sluice", "kill9", "ctld")
 	c.ok("sluice", "start", "ctld")
+	c.ok("sinfo") // it serves: a controller whose storage never once starts does not
 	end = hunt()
 	some()
 	for _, id := range ids {
