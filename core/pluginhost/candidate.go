@@ -53,23 +53,34 @@ func (p *Plugin) Prepare(ctx context.Context, spec Spec) (*Candidate, error) {
 // plugin is disabled.
 func (p *Plugin) PrepareFallback(ctx context.Context) (*Candidate, error) {
 	p.mu.Lock()
-	spec, state := p.spec, p.state
+	state := p.state
 	p.mu.Unlock()
-	switch {
-	case state == stateDisabled:
-		return nil, errs.Newf("pluginhost.Disable", errs.State, "%s is disabled already", title(p.kind, spec.Name))
-	case spec.Fallback == "":
-		return nil, errs.Newf("pluginhost.Disable", errs.Unsupport,
-			"%s cannot be disabled, since nothing could take over; reload another plugin in its place", title(p.kind, spec.Name))
-	case spec.Fallback == spec.Name && spec.Path == "":
-		return nil, errs.Newf("pluginhost.Disable", errs.Unsupport,
-			"%s cannot be disabled, since it is the fallback itself", title(p.kind, spec.Name))
+	if state == stateDisabled {
+		return nil, errs.Newf("pluginhost.Disable", errs.State, "%s is disabled already", title(p.kind, p.Name()))
+	}
+	spec, err := p.standIn()
+	if err != nil {
+		return nil, err
 	}
 	c, err := p.Prepare(ctx, fallbackOf(spec))
 	if err == nil {
 		c.how = standIn
 	}
 	return c, err
+}
+
+// standIn is the plugin's spec, if another can take over from it.
+func (p *Plugin) standIn() (Spec, error) {
+	spec := p.Spec()
+	switch {
+	case spec.Fallback == "":
+		return spec, errs.Newf("pluginhost.Disable", errs.Unsupport,
+			"%s cannot be disabled, since nothing could take over; reload another plugin in its place", title(p.kind, spec.Name))
+	case spec.Fallback == spec.Name && spec.Path == "":
+		return spec, errs.Newf("pluginhost.Disable", errs.Unsupport,
+			"%s cannot be disabled, since it is the fallback itself", title(p.kind, spec.Name))
+	}
+	return spec, nil
 }
 
 // Spec is what the plugin was last configured or reloaded to be, also while the

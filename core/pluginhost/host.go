@@ -87,6 +87,12 @@ type Spec struct {
 	Timeout time.Duration
 	// Fallback is the plugin of the same kind that takes over; empty: none.
 	Fallback string
+	// Late plugins may be away when they are started, and are tried on like those
+	// that went away: a daemon that can do without for a while serves meanwhile. A
+	// program that is not found or refuses its options is an error all the same.
+	Late bool
+	// SetBy says in Info who put the plugin in service; empty: slurm.conf.
+	SetBy string
 	// Optional plugins can be disabled without another in their place.
 	Optional bool
 	// Concurrent kinds answer many calls at once. One that overruns tells nothing
@@ -145,19 +151,65 @@ func (h *Host) Start(ctx context.Context, spec Spec) (*Plugin, error) {
 	}
 	p := newPlugin(h, spec)
 	inst, err := p.launch(ctx, spec)
-	if err != nil && ctx.Err() == nil && (errors.Is(err, errSilent) || errs.KindOf(err) == errs.Unavail) {
+	if died(ctx, err) {
 		h.log.Warn("plugin died while it started", "kind", spec.Kind, "plugin", spec.Name, "err", err)
 		inst, err = p.launch(ctx, spec)
 	}
+	switch {
+	case err == nil:
+		p.install(inst)
+		go p.watch(inst)
+	case spec.Late && died(ctx, err):
+		p.withdraw(stateRestarting, err.Error())
+		h.log.Error("plugin does not start: it is tried on", "kind", spec.Kind, "plugin", spec.Name, "err", err)
+		go func() { p.watch(p.again(&instance{spec: spec, since: time.Now()})) }()
+	default:
+		return nil, err
+	}
+	h.adopt(p)
+	return p, nil
+}
+
+// died reports whether a program did not start because its process ended, and
+// not because it is the wrong one.
+func died(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() == nil && (errors.Is(err, errSilent) || errs.KindOf(err) == errs.Unavail)
+}
+
+// StartDisabled is Start of a plugin that an administrator took out of service:
+// the fallback serves in its place or, of optional ones, none.
+func (h *Host) StartDisabled(ctx context.Context, spec Spec) (*Plugin, error) {
+	if spec.Timeout == 0 {
+		spec.Timeout = defaultTimeout
+	}
+	p := newPlugin(h, spec)
+	p.disabled = true
+	if spec.Optional {
+		p.state = stateDisabled
+		go func() { p.watch(p.rest(nil, &swap{done: make(chan struct{})})) }()
+		h.adopt(p)
+		return p, nil
+	}
+	if _, err := p.standIn(); err != nil {
+		return nil, err
+	}
+	inst, err := p.launch(ctx, fallbackOf(spec))
 	if err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	p.onward = true
+	p.mu.Unlock()
 	p.install(inst)
 	go p.watch(inst)
-	h.mu.Lock()
-	h.plugins = append(h.plugins, p)
-	h.mu.Unlock()
+	h.adopt(p)
 	return p, nil
+}
+
+func (h *Host) adopt(p *Plugin) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.plugins = append(h.plugins, p)
 }
 
 // Plugin returns the first plugin of a kind, or nil.

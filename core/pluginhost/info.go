@@ -15,7 +15,10 @@ import (
 func (p *Plugin) Info() *ctlv1.PluginInfo {
 	p.mu.Lock()
 	i := &ctlv1.PluginInfo{Kind: p.kind, Name: p.spec.Name, State: p.state, Restarts: p.restarted,
-		LastError: p.lastError, Host: p.host.cfg.HostName}
+		LastError: p.lastError, Host: p.host.cfg.HostName, SetBy: p.spec.SetBy}
+	if p.disabled {
+		i.SetBy = "disable"
+	}
 	inst := p.inst
 	p.mu.Unlock()
 	i.Calls, i.Overruns, i.P50Us, i.P99Us, i.MaxUs = p.stats.summary()

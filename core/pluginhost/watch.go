@@ -8,7 +8,8 @@ import (
 )
 
 // watch owns the processes of the plugin: it replaces one that went bad, until
-// Close. After Start it is the only goroutine that installs.
+// Close. After Start it is the only goroutine that installs. nil is what again
+// and rest return after Close.
 func (p *Plugin) watch(inst *instance) {
 	defer close(p.done)
 	defer p.ending.Wait()

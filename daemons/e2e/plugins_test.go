@@ -165,8 +165,9 @@ func (c *cluster) counters(cl *client.Client) map[string]int64 {
 
 // shown is a plugin in scontrol show plugin --json.
 type shown struct {
-	Kind, Name, State, Host string
-	Pid                     int
+	Kind, Name, State, Host, Path string
+	SetBy                         string `json:"set_by"`
+	Pid                           int
 }
 
 func (c *cluster) plugin(kind string) shown {
@@ -342,10 +343,41 @@ func TestCrashLoop(t *testing.T) {
 	}
 	c.ended(c.submit("--wrap", "#SIM seconds=0"), "COMPLETED 0:0")
 	c.ok("scontrol", "disable", "plugin", "sched")
-	if p := c.plugin("sched"); p.State != "disabled" || p.Name != "builtin" {
-		t.Errorf("disabled: %v", p)
+	c.kept(program)
+}
+
+// kept checks that what scontrol changed of plugins outlives the controller. The
+// scheduler is disabled; its program is the one given.
+func (c *cluster) kept(program string) {
+	t := c.t
+	t.Helper()
+	again := func() {
+		t.Helper()
+		c.ok("sluice", "kill9", "ctld")
+		c.ok("sluice", "start", "ctld")
+	}
+	for range 2 {
+		if p := c.plugin("sched"); p.State != "disabled" || p.Name != "builtin" || p.SetBy != "disable" {
+			t.Errorf("disabled: %v", p)
+		}
+		again()
+	}
+	if st, err := os.Stat(filepath.Join(c.dir, "state", "plugins.json")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the file of changes: %v, %v", st, err)
 	}
 	c.ok("scontrol", "enable", "plugin", "sched/trouble")
+	again()
+	if p := c.plugin("sched"); p.State != "serving" || p.Name != "trouble" || p.Path != program || p.SetBy != "reload" {
+		t.Errorf("reloaded from a path: %v", p)
+	}
+	c.ended(c.submit("--wrap", "#SIM seconds=0"), "COMPLETED 0:0")
+	if err := os.Rename(program, program+".away"); err != nil {
+		t.Fatal(err)
+	}
+	again() // it serves with what slurm.conf names
+	if p := c.plugin("sched"); p.State != "serving" || p.Name != "backfill" || p.SetBy != "slurm.conf" {
+		t.Errorf("after the program is gone: %v", p)
+	}
 }
 
 // A shadow that is slow and then crashes leaves the times of live passes alone.

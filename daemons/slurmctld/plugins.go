@@ -104,15 +104,19 @@ var services = []service{
 func (d *daemon) startPlugins(ctx context.Context) (*pluginSet, error) {
 	set := &pluginSet{}
 	d.set = set
+	list, err := readKept(d.cfg.StateSaveLocation)
+	if err != nil {
+		d.log.Error("what scontrol changed of plugins is lost: those of slurm.conf serve", "err", err)
+	}
 	for _, s := range services {
-		p, err := d.startPlugin(ctx, s.key, s.value(d.cfg), s.kind)
+		p, err := d.start(ctx, list, s.key, s.value(d.cfg), s.kind)
 		if err != nil {
 			return nil, err
 		}
 		*s.plugin(set) = p
 	}
 	for _, name := range d.cfg.JobSubmitPlugins {
-		p, err := d.startPlugin(ctx, "JobSubmitPlugins", name, jobsubmit.Kind)
+		p, err := d.start(ctx, list, "JobSubmitPlugins", strings.TrimPrefix(name, jobsubmit.Kind+"/"), jobsubmit.Kind)
 		if err != nil {
 			return nil, err
 		}
@@ -184,6 +188,7 @@ func (d *daemon) specOf(cfg *conf.Config, key, value, kind string) (pluginhost.S
 		spec.Shared = []pluginhost.Option{{Name: "confdir", Value: filepath.Dir(cfg.Path), Origin: "slurm.conf"}}
 	case acctstore.Kind:
 		spec.Contracts, spec.Timeout, spec.Wait, spec.NeedSnapshot, spec.Limits = acctstore.Contracts, storeTimeout, true, nil, pluginhost.Limits{}
+		spec.Late = true // its records wait
 		if name == "sqlite" && cfg.PluginOptions[kind+"/"+name]["path"].Value == "" {
 			spec.Options = append(spec.Options, pluginhost.Option{Name: "path", Value: filepath.Join(cfg.StateSaveLocation, "accounting.db"), Origin: "default"})
 		}

@@ -205,6 +205,9 @@ func (d *daemon) run(parent context.Context) error {
 			d.log.Error("plugins not swapped", "err", err)
 		}
 	}
+	if d.port != nil {
+		d.heed(ctx)
+	}
 	if err := d.begin(c); err != nil {
 		return err
 	}
@@ -515,6 +518,7 @@ func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warning
 	d.mu.Lock()
 	d.cfg = next
 	d.mu.Unlock()
+	d.keep()
 	d.setLevel(next)
 	d.runner.Configure(clusterconf.Policy(next))
 	d.view.Read(func(t *cluster.Tables) {

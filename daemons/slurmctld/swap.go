@@ -96,6 +96,18 @@ func final(err error) error {
 func (d *daemon) change(ctx context.Context, r *ctlv1.ChangePluginRequest) ([]string, error) {
 	d.set.changing.Lock()
 	defer d.set.changing.Unlock()
+	said, err := d.changed(ctx, r)
+	switch r.GetVerb() {
+	case ctlv1.ChangePluginRequest_SHADOW, ctlv1.ChangePluginRequest_STOP_SHADOW:
+	default:
+		if err == nil {
+			said = append(said, d.keep()...)
+		}
+	}
+	return said, err
+}
+
+func (d *daemon) changed(ctx context.Context, r *ctlv1.ChangePluginRequest) ([]string, error) {
 	kind, name, _ := strings.Cut(r.GetName(), "/")
 	switch v := r.GetVerb(); v {
 	case ctlv1.ChangePluginRequest_SHADOW:
@@ -168,6 +180,14 @@ func (d *daemon) wanted(p *pluginhost.Plugin, kind, name, path string) (pluginho
 	}
 	spec, err := d.specOf(d.config(), "plugin", kind+"/"+name, kind)
 	spec.Path = path
+	for _, s := range services {
+		if s.kind == kind {
+			spec.SetBy = setBy(kept{kind, s.value(d.config()), name, path, false}.differs())
+		}
+	}
+	if kind == jobsubmit.Kind {
+		spec.SetBy = setBy(path != "")
+	}
 	return spec, err
 }
 
@@ -202,8 +222,8 @@ func (d *daemon) swap(ctx context.Context, p *pluginhost.Plugin, passes bool, sp
 	return []string{said}, nil
 }
 
-// disable takes a plugin out of service until enable, a reload or a restart of
-// the controller.
+// disable takes a plugin out of service until enable, a reload, or another value
+// of its key.
 func (d *daemon) disable(ctx context.Context, kind, name string) ([]string, error) {
 	p, passes, err := d.find(kind, name)
 	if err != nil {

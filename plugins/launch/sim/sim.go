@@ -46,12 +46,13 @@ type step struct {
 	UID      uint32
 	TaskIDs  []uint32
 	End      time.Time
-	Status   uint32
+	Status   uint32        // with which it ends, or did
+	Over     bool          `json:",omitempty"` // a signal ended it, at End
+	Stop     bool          `json:",omitempty"`
+	Left     time.Duration `json:",omitempty"` // while it is stopped
 
 	dir   string
 	timer *time.Timer
-	left  time.Duration // while it is stopped
-	stop  bool
 	told  []*launchv1.Happening
 	gone  bool
 }
@@ -74,16 +75,14 @@ func (l *sim) Launch(_ context.Context, r *launchv1.LaunchRequest) (*launchv1.La
 	}
 	s := &step{Node: r.GetNode(), Job: r.GetJob(), Step: r.GetStep(), Restarts: r.GetRestarts(), UID: r.GetUid(),
 		TaskIDs: r.GetTaskIds(), Status: uint32(status), End: time.Now().Add(length)}
-	if r.GetStepDir() != "" {
-		s.dir = r.GetStepDir()
-		if err := s.write(); err != nil {
-			return nil, errs.Newf(op, errs.Exhausted, "writing the step's note: %w", err)
-		}
-	}
-	l.mu.Lock()
+	s.dir = r.GetStepDir()
+	l.mu.Lock() // also while the note is written: Recover must not find half of one
 	defer l.mu.Unlock()
 	if l.steps[s.key()] != nil {
 		return nil, errs.Newf(op, errs.Exists, "job %d step %s was launched before", s.Job, wlm.StepID(s.Step))
+	}
+	if err := s.write(); err != nil {
+		return nil, errs.Newf(op, errs.Exhausted, "writing the step's note: %w", err)
 	}
 	l.steps[s.key()] = s
 	l.startLocked(s, length)
@@ -120,7 +119,12 @@ func (l *sim) script(r *launchv1.LaunchRequest) (time.Duration, wlm.WaitStatus, 
 	return length, status, nil
 }
 
+// write replaces the step's note as a whole: whoever is killed here leaves the
+// old one or the new one.
 func (s *step) write() error {
+	if s.dir == "" {
+		return nil
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -128,22 +132,30 @@ func (s *step) write() error {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(s.dir, noteFile), b, 0o600)
+	fresh := filepath.Join(s.dir, noteFile+".new")
+	if err := os.WriteFile(fresh, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, filepath.Join(s.dir, noteFile))
 }
 
 func (l *sim) startLocked(s *step, length time.Duration) {
 	s.timer = time.AfterFunc(length, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.endLocked(s, s.Status)
+		if !s.Stop {
+			l.endLocked(s, s.Status)
+		}
 	})
 }
 
 func (l *sim) endLocked(s *step, status uint32) {
-	if s.gone || s.stop && status == s.Status {
+	if s.gone {
 		return
 	}
-	s.timer.Stop()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	s.gone = true
 	now := time.Now().Unix()
 	for _, id := range s.TaskIDs {
@@ -180,20 +192,32 @@ func (l *sim) Signal(_ context.Context, r *launchv1.SignalRequest) error {
 	}
 	switch sig := r.GetSignal(); sig {
 	case 0, sigusr1, sigusr2, 17, 23, 28: // nothing, or ignored by default
+		return nil
 	case sigstop, sigtstp:
-		if !s.stop {
+		if !s.Stop {
 			s.timer.Stop()
-			s.stop, s.left = true, time.Until(s.End)
+			s.Stop, s.Left = true, time.Until(s.End)
 		}
 	case sigcont:
-		if s.stop {
-			s.stop, s.End = false, time.Now().Add(s.left)
-			l.startLocked(s, s.left)
+		if s.Stop {
+			s.Stop, s.End = false, time.Now().Add(s.Left)
+			l.startLocked(s, s.Left)
 		}
 	default:
-		if !s.stop || sig == sigkill {
-			l.endLocked(s, sig)
+		if s.Stop && sig != sigkill {
+			return nil
 		}
+		s.Over, s.Status, s.End = true, sig, time.Now()
+		err := s.write() // before anybody hears of it
+		l.endLocked(s, sig)
+		return noted(err)
+	}
+	return noted(s.write())
+}
+
+func noted(err error) error {
+	if err != nil {
+		return errs.Newf("launch/sim.Signal", errs.Exhausted, "writing the step's note: %w", err)
 	}
 	return nil
 }
@@ -244,7 +268,14 @@ func (l *sim) Recover(_ context.Context, spool string) (*launchv1.RecoverReply, 
 			s = have
 		} else {
 			l.steps[s.key()] = s
-			l.startLocked(s, time.Until(s.End))
+			switch {
+			case s.Over:
+				l.endLocked(s, s.Status)
+			case s.Stop:
+				l.startLocked(s, s.Left)
+			default:
+				l.startLocked(s, time.Until(s.End))
+			}
 		}
 		m := &launchv1.RunningStep{Step: s.ref(), Restarts: s.Restarts, TaskIds: s.TaskIDs, Uid: s.UID, Pids: make([]uint32, len(s.TaskIDs))}
 		for _, h := range s.told {

@@ -110,3 +110,64 @@ func TestRecover(t *testing.T) {
 		}
 	})
 }
+
+// What signals did outlives the launcher's process: a step that one ended is
+// over, one that is stopped stands still.
+func TestRecoverSignalled(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		old := newSim(0)
+		for job, sig := range map[uint32]uint32{1: 9, 2: 19, 3: 0} {
+			r := request(job, "#SIM seconds=10\n")
+			r.StepDir = fmt.Sprintf("%s/%d.batch", dir, job)
+			if _, err := old.Launch(ctx, r); err != nil {
+				t.Fatal(err)
+			}
+			if err := old.Signal(ctx, &launchv1.SignalRequest{Step: &launchv1.StepRef{Job: job, Step: uint32(wlm.StepBatch), Node: "n1"}, Signal: sig}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := newSim(0)
+		ends, stop := follow(t, l)
+		defer stop()
+		if found, err := l.Recover(ctx, dir); err != nil || len(found.GetSteps()) != 3 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if ends[1] != "0:9 after 0s" || ends[2] != "" || ends[3] != "0:0 after 10s" {
+			t.Errorf("ended %v", ends)
+		}
+	})
+}
+
+// A search for steps at the moment of a launch takes nothing away from it.
+func TestRecoverBesideLaunch(t *testing.T) {
+	dir := t.TempDir()
+	l := newSim(time.Hour)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for job := range uint32(200) {
+			r := request(job+1, "")
+			r.StepDir = fmt.Sprintf("%s/%d.batch", dir, job+1)
+			if _, err := l.Launch(t.Context(), r); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		if _, err := l.Recover(t.Context(), dir); err != nil {
+			t.Error(err)
+		}
+	}
+	if found, err := newSim(time.Hour).Recover(t.Context(), dir); err != nil || len(found.GetSteps()) != 200 {
+		t.Errorf("after the launcher's end %d steps are found, %v", len(found.GetSteps()), err)
+	}
+}

@@ -1,6 +1,7 @@
 package scontrol
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -112,6 +113,9 @@ func pluginBlock(p *ctlv1.PluginInfo) string {
 	if p.GetConfigured() != "" {
 		b.linef("InPlaceOf=%s/%s", p.GetKind(), p.GetConfigured())
 	}
+	if p.GetSetBy() != "" {
+		b.linef("SetBy=%s", p.GetSetBy())
+	}
 	if p.GetUser() != "" || len(p.GetLimits()) > 0 {
 		b.linef("User=%s Limits=%s", orNA(p.GetUser()), orNA(strings.Join(p.GetLimits(), ",")))
 	}
@@ -135,6 +139,7 @@ func (s *session) dumpPlugins(m *ctlv1.PluginsReply) {
 		w.Str("version", p.GetVersion())
 		w.Str("state", p.GetState())
 		w.Str("configured", p.GetConfigured())
+		w.Str("set_by", cmp.Or(p.GetSetBy(), "slurm.conf"))
 		w.Str("user", p.GetUser())
 		w.List("limits")
 		for _, l := range p.GetLimits() {

@@ -2736,9 +2736,10 @@ type PluginInfo struct {
 	LastError     string                 `protobuf:"bytes,19,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Host          string                 `protobuf:"bytes,20,opt,name=host,proto3" json:"host,omitempty"` // slurmctld, or a node's name
 	Rev           uint64                 `protobuf:"varint,21,opt,name=rev,proto3" json:"rev,omitempty"`
-	Configured    string                 `protobuf:"bytes,22,opt,name=configured,proto3" json:"configured,omitempty"` // the plugin that should serve, when name is another: the fallback
-	Limits        []string               `protobuf:"bytes,23,rep,name=limits,proto3" json:"limits,omitempty"`         // what the process may use at most: memory=512M, cpus=2, ...
-	User          string                 `protobuf:"bytes,24,opt,name=user,proto3" json:"user,omitempty"`             // whom the process runs as
+	Configured    string                 `protobuf:"bytes,22,opt,name=configured,proto3" json:"configured,omitempty"`    // the plugin that should serve, when name is another: the fallback
+	Limits        []string               `protobuf:"bytes,23,rep,name=limits,proto3" json:"limits,omitempty"`            // what the process may use at most: memory=512M, cpus=2, ...
+	User          string                 `protobuf:"bytes,24,opt,name=user,proto3" json:"user,omitempty"`                // whom the process runs as
+	SetBy         string                 `protobuf:"bytes,25,opt,name=set_by,json=setBy,proto3" json:"set_by,omitempty"` // reload, disable: scontrol's change, which outlives restarts; empty: slurm.conf
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2937,6 +2938,13 @@ func (x *PluginInfo) GetLimits() []string {
 func (x *PluginInfo) GetUser() string {
 	if x != nil {
 		return x.User
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetSetBy() string {
+	if x != nil {
+		return x.SetBy
 	}
 	return ""
 }
@@ -3996,7 +4004,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x0fShutdownRequest\x12'\n" +
 	"\x0fcontroller_only\x18\x01 \x01(\bR\x0econtrollerOnly\"$\n" +
 	"\x0ePluginsRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xe1\x04\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xf8\x04\n" +
 	"\n" +
 	"PluginInfo\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -4027,7 +4035,8 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"configured\x18\x16 \x01(\tR\n" +
 	"configured\x12\x16\n" +
 	"\x06limits\x18\x17 \x03(\tR\x06limits\x12\x12\n" +
-	"\x04user\x18\x18 \x01(\tR\x04user\"\xd1\x01\n" +
+	"\x04user\x18\x18 \x01(\tR\x04user\x12\x15\n" +
+	"\x06set_by\x18\x19 \x01(\tR\x05setBy\"\xd1\x01\n" +
 	"\x13ChangePluginRequest\x12;\n" +
 	"\x04verb\x18\x01 \x01(\x0e2'.sluice.ctl.v1.ChangePluginRequest.VerbR\x04verb\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
