@@ -38,6 +38,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/sched"
 	"github.com/sluice-hpc/sluice/sdk/selector"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
+	"golang.org/x/time/rate"
 )
 
 // Plugin is a plugin with a mirror; *pluginhost.Plugin is one.
@@ -177,10 +178,19 @@ func (r *Runner) alarm() <-chan time.Time {
 	return time.After(time.Unix(at, 0).Sub(r.o.Now()))
 }
 
+// Passes come at once after a change, until many follow each other: what a pass
+// costs does not depend on how many jobs it starts, so that a stream of single
+// submissions is served in passes of several jobs.
+const (
+	passEvery = 25 * time.Millisecond
+	passBurst = 4
+)
+
 // Run takes passes until ctx ends.
 func (r *Runner) Run(ctx context.Context) error {
 	idle := time.NewTicker(r.o.Idle)
 	defer idle.Stop()
+	tempo := rate.NewLimiter(rate.Every(passEvery), passBurst)
 	for {
 		select {
 		case <-ctx.Done():
@@ -192,6 +202,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-r.alarm():
 		case <-r.wake:
 		}
+		before := r.passes.Load()
 		begin := r.o.Now()
 		again, err := r.Pass(ctx)
 		took := r.o.Now().Sub(begin)
@@ -212,6 +223,9 @@ func (r *Runner) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			case <-time.After(min(rest, time.Second)):
 			}
+		}
+		if r.passes.Load() != before {
+			_ = tempo.Wait(ctx) // an error is ctx's, seen above
 		}
 	}
 }

@@ -39,11 +39,14 @@ func (p *policy) Plan(_ context.Context, v sched.View) (a sched.Agenda, err erro
 		p.seen = append(p.seen, string(n.Name))
 	}
 	for j := range v.PendingByPriority() {
-		if j.Ready && !p.lazy {
-			for range j.Tasks {
+		if !j.Ready {
+			continue
+		}
+		p.pending++
+		for range j.Tasks {
+			if !p.lazy {
 				a.Add(j.ID, sched.Skip)
 			}
-			p.pending++
 		}
 	}
 	return a, p.broken

@@ -49,6 +49,8 @@ type shepherd struct {
 	hub    *hub
 	lock   *os.File      // the events file
 	tell   int           // descriptor that lines are told on; -1 when nobody listens
+	untold []byte        // lines recorded that the next told line takes along
+	last   bool          // no task is left
 	forget chan struct{} // closed: nobody will attach any more
 	ready  chan struct{} // closed: every task was forked, or none will be
 	pumps  sync.WaitGroup
@@ -248,7 +250,8 @@ func rank(status uint32) uint32 {
 	return status >> 8 & 0xff
 }
 
-// record appends e to the events file, and only then tells it.
+// record appends e to the events file, and only then tells it. What another event
+// follows at once waits for that one: each telling wakes the launcher.
 func (s *shepherd) record(e *stepd.Event) error {
 	e.Time = time.Now().Unix()
 	b, err := json.Marshal(e)
@@ -257,10 +260,13 @@ func (s *shepherd) record(e *stepd.Event) error {
 	}
 	line := append(b, '\n')
 	_, err = s.lock.Write(line)
-	if s.tell >= 0 {
-		if _, terr := unix.Write(s.tell, line); errors.Is(terr, unix.EPIPE) {
+	s.untold = append(s.untold, line...)
+	wait := e.Kind == stepd.Began || e.Kind == stepd.Forking || e.Kind == stepd.Exited && s.last
+	if s.tell >= 0 && !wait {
+		if _, terr := unix.Write(s.tell, s.untold); errors.Is(terr, unix.EPIPE) {
 			s.tell = -1
 		}
+		s.untold = nil
 	}
 	s.hub.event(b)
 	return err
@@ -307,8 +313,9 @@ func (s *shepherd) reap() {
 		s.account(&ru)
 		if t := byPID[pid]; t != nil {
 			delete(byPID, pid)
-			s.exited(t, ws)
 			left--
+			s.last = left == 0
+			s.exited(t, ws)
 		}
 		if left == 0 {
 			s.killStrays()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -109,6 +110,17 @@ func (b *bench) use(l *launcher) {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.launcher, b.told = l, make(chan *launchv1.Happening, 1000)
 	told, done := b.told, make(chan struct{})
+	watches := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return int(l.watches)
+	}
+	before := watches()
+	defer func() { // the next Watch must not overtake this one
+		for watches() == before {
+			runtime.Gosched()
+		}
+	}()
 	go func() {
 		defer close(done)
 		l.Watch(ctx, func(h *launchv1.Happening) error { told <- h; return nil })
