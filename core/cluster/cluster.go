@@ -18,6 +18,7 @@ type Settings struct {
 	FirstJobID      wlm.JobID
 	MaxJobID        wlm.JobID
 	MaxArraySize    uint32
+	MaxArrayTasks   int // of one array; 0: as many as MaxArraySize allows
 	MaxScriptBytes  int
 	DefMemPerCPU    wlm.MiB
 	DefMemPerNode   wlm.MiB
@@ -128,6 +129,9 @@ func (c *Cluster) TakeTurn() []*Event {
 // emit puts an event and adds it to the turn. A Put that fails is a bug: the
 // verbs validate before they emit.
 func (c *Cluster) emit(e *Event) {
+	if e.Job != nil && c.ownSpec(e.Job) {
+		e.respec = true
+	}
 	if err := c.put(e); err != nil {
 		panic(errs.Newf("cluster.emit", errs.Internal, "%v", err))
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"container/heap"
+	"fmt"
 	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
@@ -17,11 +18,14 @@ func (c *Cluster) dependencies(op, text string, self wlm.JobID) ([]wlm.Dep, erro
 	if err != nil {
 		return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: %v", text, err)
 	}
+	var out []wlm.Dep
 	for _, d := range deps {
 		switch d.Kind {
 		case wlm.DepAfterBurstBuffer, wlm.DepExpand:
-			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: only after, afterany, aftercorr, afterok, afternotok and singleton are supported", text)
+			return nil, errs.Coded(op, errs.NotSupported,
+				fmt.Sprintf("--dependency=%s: %s is not offered; use after, afterany, aftercorr, afterok, afternotok or singleton", text, d.Kind))
 		case wlm.DepSingleton:
+			out = append(out, d)
 			continue
 		}
 		if d.Job == self && self != 0 {
@@ -31,10 +35,16 @@ func (c *Cluster) dependencies(op, text string, self wlm.JobID) ([]wlm.Dep, erro
 			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: job %s is not known", text, d.Job)
 		}
 		if self != 0 && c.reaches(d.Job, self, c.settings.MaxDependDepth) {
-			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: job %s depends on job %s already", text, d.Job, self)
+			return nil, errs.Coded(op, errs.CircularDependency).With("--dependency=%s: job %s depends on job %s already", text, d.Job, self)
+		}
+		if d.TaskID == wlm.Unset && c.IsArray(d.Job) {
+			d.TaskID = wlm.AllTasks // and is shown so
+		}
+		if !slices.Contains(out, d) {
+			out = append(out, d)
 		}
 	}
-	return deps, nil
+	return out, nil
 }
 
 // reaches reports whether from depends on to within depth steps.
@@ -57,14 +67,11 @@ func (c *Cluster) reaches(from, to wlm.JobID, depth int) bool {
 // targets are the records a dependency looks at.
 func (c *Cluster) targets(d *wlm.Dep) []*wlm.Job {
 	if c.IsArray(d.Job) {
-		all := c.ArrayRecords(d.Job)
-		if d.TaskID == wlm.Unset || d.TaskID == wlm.AllTasks {
-			return all
+		if wholeArray(d) {
+			return c.ArrayRecords(d.Job)
 		}
-		for _, j := range all {
-			if j.ArrayTask == d.TaskID || j.IsArrayRecord() && wlm.IDRanges(j.ArrayTasks).Has(d.TaskID) {
-				return []*wlm.Job{j}
-			}
+		if j := c.taskRecord(d.Job, d.TaskID); j != nil {
+			return []*wlm.Job{j}
 		}
 		return nil
 	}
@@ -72,6 +79,33 @@ func (c *Cluster) targets(d *wlm.Dep) []*wlm.Job {
 		return []*wlm.Job{j}
 	}
 	return nil
+}
+
+// wholeArray reports whether a dependency on an array is on all of its tasks.
+func wholeArray(d *wlm.Dep) bool { return d.TaskID == wlm.Unset || d.TaskID == wlm.AllTasks }
+
+// standing is how far the jobs are that a dependency names.
+type standing struct {
+	any, started, ended, failed bool
+	last                        wlm.Time // when the last of them started, for a delay
+}
+
+func (c *Cluster) standing(d *wlm.Dep) standing {
+	s := standing{started: true, ended: true}
+	if x := c.arrays[d.Job]; x != nil && wholeArray(d) {
+		s.any, s.started, s.ended, s.failed = true, x.waiting == 0, x.open == 0, x.failed > 0
+		if d.Delay == 0 || !s.started {
+			return s
+		}
+	}
+	for _, t := range c.targets(d) {
+		s.any = true
+		s.started = s.started && (t.Start > 0 || t.State.Ended())
+		s.ended = s.ended && over(t)
+		s.failed = s.failed || over(t) && t.State != wlm.Completed
+		s.last = max(s.last, t.Start)
+	}
+	return s
 }
 
 // depState says how far one dependency of j is.
@@ -85,7 +119,7 @@ func (c *Cluster) depState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
 		}
 		return wlm.DepFulfilled
 	}
-	if d.Kind == wlm.DepAfterCorr && c.IsArray(d.Job) && d.TaskID == wlm.Unset {
+	if d.Kind == wlm.DepAfterCorr && c.IsArray(d.Job) && wholeArray(d) {
 		if j.IsArrayRecord() {
 			return c.corrState(j, d, now)
 		}
@@ -98,43 +132,28 @@ func (c *Cluster) depState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
 
 // targetState says how far the jobs that a dependency names are.
 func (c *Cluster) targetState(d *wlm.Dep, now wlm.Time) wlm.DepState {
-	started, ended, failed := true, true, false
-	var last wlm.Time
-	targets := c.targets(d)
-	for _, t := range targets {
-		over := over(t)
-		if t.Start == 0 && !t.State.Ended() {
-			started = false
-		}
-		last = max(last, t.Start)
-		if !over {
-			ended = false
-		}
-		if over && t.State != wlm.Completed {
-			failed = true
-		}
-	}
+	s := c.standing(d)
 	switch d.Kind {
 	case wlm.DepAfter:
-		if started && (d.Delay == 0 || last+wlm.Time(d.Delay)*60 <= now) {
+		if s.started && (d.Delay == 0 || s.last+wlm.Time(d.Delay)*60 <= now) {
 			return wlm.DepFulfilled
 		}
 	case wlm.DepAfterAny:
-		if ended {
+		if s.ended {
 			return wlm.DepFulfilled
 		}
 	case wlm.DepAfterOK, wlm.DepAfterCorr:
-		if failed {
+		if s.failed {
 			return wlm.DepFailed
 		}
-		if ended && len(targets) > 0 {
+		if s.ended && s.any {
 			return wlm.DepFulfilled
 		}
 	case wlm.DepAfterNotOK:
-		if ended && failed {
+		if s.ended && s.failed {
 			return wlm.DepFulfilled
 		}
-		if ended {
+		if s.ended {
 			return wlm.DepFailed
 		}
 	}
@@ -146,7 +165,7 @@ func (c *Cluster) targetState(d *wlm.Dep, now wlm.Time) wlm.DepState {
 func (c *Cluster) counterpart(d *wlm.Dep, task uint32) *wlm.Dep {
 	one := *d
 	one.TaskID = task
-	if len(c.targets(&one)) == 0 {
+	if c.taskRecord(d.Job, task) == nil {
 		return d
 	}
 	return &one
@@ -169,13 +188,27 @@ func (c *Cluster) corrState(j *wlm.Job, d *wlm.Dep, now wlm.Time) wlm.DepState {
 }
 
 // correspond gives records of their own to those tasks of an array's pending
-// record whose aftercorr is decided while that of others is not.
-func (c *Cluster) correspond(j *wlm.Job, now wlm.Time) {
-	if !j.IsArrayRecord() || j.State != wlm.Pending || c.corrOpen(j) == nil || c.settleDeps(j.Clone(), now) != wlm.DepUnfulfilled {
+// record whose aftercorr is decided while that of others is not. ended is the
+// job because of which it is called, nil for any: only the task of the same
+// index is looked at, as long as others may decide the rest.
+func (c *Cluster) correspond(j, ended *wlm.Job, now wlm.Time) {
+	if !j.IsArrayRecord() || j.State != wlm.Pending {
 		return
 	}
+	open := c.corrOpen(j)
+	if open == nil || c.settleDeps(j.Clone(), now) != wlm.DepUnfulfilled {
+		return
+	}
+	tasks := wlm.IDRanges(j.ArrayTasks)
+	x := c.arrays[open.Job]
+	firstFailure := x.failed == 1 && ended != nil && over(ended) && ended.State != wlm.Completed // decides tasks without a counterpart
+	if ended != nil && ended.ArrayJob == open.Job && !ended.IsArrayRecord() && x.open > 0 && !firstFailure {
+		if tasks = tasks.Common(wlm.IDRanges{{First: ended.ArrayTask, Last: ended.ArrayTask, Step: 1}}); len(tasks) == 0 {
+			return
+		}
+	}
 	rest := j
-	for task := range wlm.IDRanges(j.ArrayTasks).All() {
+	for task := range tasks.All() {
 		d := c.corrOpen(rest)
 		if countTasks(rest.ArrayTasks) == 1 || c.targetState(c.counterpart(d, task), now) == wlm.DepUnfulfilled {
 			continue
@@ -191,7 +224,7 @@ func (c *Cluster) correspond(j *wlm.Job, now wlm.Time) {
 // corrOpen is the job's first aftercorr on an array that is not decided.
 func (c *Cluster) corrOpen(j *wlm.Job) *wlm.Dep {
 	for i := range j.Deps {
-		if d := &j.Deps[i]; d.Kind == wlm.DepAfterCorr && d.State == wlm.DepUnfulfilled && d.TaskID == wlm.Unset && c.IsArray(d.Job) {
+		if d := &j.Deps[i]; d.Kind == wlm.DepAfterCorr && d.State == wlm.DepUnfulfilled && wholeArray(d) && c.IsArray(d.Job) {
 			return d
 		}
 	}
@@ -309,7 +342,7 @@ func (c *Cluster) dependents(j *wlm.Job, now wlm.Time) {
 			ids = append(ids, id)
 		}
 	}
-	c.rejudgeAll(ids, now)
+	c.rejudgeAll(ids, j, now)
 	if j.State.Ended() {
 		c.namesakes(j, now)
 	}
@@ -321,14 +354,14 @@ func (c *Cluster) namesakes(j *wlm.Job, now wlm.Time) {
 	for id := range c.singles[nameKey{j.Spec.User, j.Spec.Name}] {
 		ids = append(ids, id)
 	}
-	c.rejudgeAll(ids, now)
+	c.rejudgeAll(ids, nil, now)
 }
 
-func (c *Cluster) rejudgeAll(ids []wlm.JobID, now wlm.Time) {
+func (c *Cluster) rejudgeAll(ids []wlm.JobID, ended *wlm.Job, now wlm.Time) {
 	slices.SortFunc(ids, func(a, b wlm.JobID) int { return cmp.Compare(a, b) })
 	for _, id := range slices.Compact(ids) {
 		if w := c.jobs[id]; w != nil {
-			c.correspond(w, now)
+			c.correspond(w, ended, now)
 			c.rejudge(c.jobs[id], now)
 		}
 	}

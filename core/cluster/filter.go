@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -124,7 +125,7 @@ func (t *Tables) Find(f *ctlv1.JobFilter) (found []Match, missing []*ctlv1.JobRe
 				found = append(found, Match{Job: j})
 			}
 		}
-		slices.SortFunc(found, func(a, b Match) int { return int(a.Job.ID) - int(b.Job.ID) })
+		slices.SortFunc(found, func(a, b Match) int { return cmp.Compare(a.Job.ID, b.Job.ID) })
 		return found, nil, nil
 	}
 	for _, ref := range f.GetRefs() {
@@ -159,27 +160,39 @@ func (t *Tables) resolve(ref *ctlv1.JobRef) []Match {
 		return nil
 	}
 	want := ranges(ref.GetTasks())
+	x := t.arrays[id]
+	if x == nil {
+		return nil
+	}
 	var out []Match
-	for _, j := range t.ArrayRecords(id) {
-		if !j.IsArrayRecord() {
-			if wlm.IDRanges(want).Has(j.ArrayTask) {
-				out = append(out, Match{Job: j, Ref: ref})
-			}
-			continue
-		}
+	for _, j := range t.ArrayParts(id) {
 		if both := common(j.ArrayTasks, want); len(both) > 0 {
 			out = append(out, Match{Job: j, Tasks: both, Ref: ref})
 		}
 	}
+	if want.Count() < len(x.tasks) {
+		for task := range want.All() {
+			if j := t.ArrayTask(id, task); j != nil {
+				out = append(out, Match{Job: j, Ref: ref})
+			}
+		}
+	} else {
+		for task, job := range x.tasks {
+			if want.Has(task) {
+				out = append(out, Match{Job: t.jobs[job], Ref: ref})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Match) int { return cmp.Compare(a.Job.ID, b.Job.ID) })
 	return out
 }
 
-func ranges(in []*wlmv1.IDRange) []wlm.IDRange {
+func ranges(in []*wlmv1.IDRange) wlm.IDRanges {
 	out := make([]wlm.IDRange, len(in))
 	for i, r := range in {
-		out[i] = wlm.IDRange{First: r.GetFirst(), Last: r.GetLast(), Step: max(r.GetStep(), 1)}
+		out[i] = wlm.IDRange{First: r.GetFirst(), Last: r.GetLast(), Step: r.GetStep()}
 	}
-	return out
+	return wlm.NewIDRanges(out)
 }
 
 // RefString prints a reference as users write it.
@@ -200,13 +213,6 @@ func RefString(ref *ctlv1.JobRef) string {
 }
 
 // common returns the task ids that are in both.
-func common(have, want []wlm.IDRange) (both wlm.IDRanges) {
-	for id := range wlm.IDRanges(want).All() {
-		if wlm.IDRanges(have).Has(id) {
-			both = both.Add(id)
-		}
-	}
-	return both
-}
+func common(have, want []wlm.IDRange) wlm.IDRanges { return wlm.IDRanges(have).Common(want) }
 
 func countTasks(t []wlm.IDRange) uint32 { return uint32(wlm.IDRanges(t).Count()) }

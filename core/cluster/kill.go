@@ -150,23 +150,9 @@ func (k *Kill) step(c *Cluster, m Match, now wlm.Time) errs.Code {
 	return 0
 }
 
-// tasks cancels some pending tasks of an array: each becomes a record of its own.
+// tasks cancels some pending tasks of an array: they leave its record, together.
 func (k *Kill) tasks(c *Cluster, m Match, now wlm.Time) {
-	rest := m.Job
-	for task := range wlm.IDRanges(m.Tasks).All() {
-		t, left := c.split(rest, task)
-		c.end(t, now, k.outcome())
-		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
-		rest = left
-	}
-}
-
-// split takes one task off an array's pending record; the caller puts both.
-func (c *Cluster) split(array *wlm.Job, task uint32) (t, rest *wlm.Job) {
-	t = array.Clone()
-	t.ID, t.ArrayTask, t.ArrayTasks = c.NextJob, task, nil
-	t.SLUID = sluid(t.ID, array.Submit)
-	rest = array.Clone()
-	rest.ArrayTasks = wlm.IDRanges(array.ArrayTasks).Remove(task)
-	return t, rest
+	t, left := c.splitTasks(m.Job, m.Tasks)
+	c.end(t, now, k.outcome())
+	c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
 }

@@ -47,7 +47,7 @@ func (s *Submit) apply(c *Cluster, now wlm.Time) (any, error) {
 	j.SLUID = sluid(j.ID, now)
 	j.Script, j.Env = c.store(s.Script, now), c.store(s.Env, now)
 	c.jobEvent(eventv1.Kind_JOB_SUBMITTED, now, j)
-	c.correspond(j, now)
+	c.correspond(j, nil, now)
 	if rest := c.jobs[j.ID]; rest != j {
 		c.rejudge(rest, now) // what others left may be decided alone
 	}
@@ -302,6 +302,9 @@ func (c *Cluster) array(op string, j *wlm.Job) error {
 	ranges, limit, err := wlm.ParseArray(j.Spec.Array, c.settings.MaxArraySize)
 	if err != nil {
 		return errs.Coded(op, errs.InvalidArray).With("--array=%s: %v", j.Spec.Array, err)
+	}
+	if most := c.settings.MaxArrayTasks; most > 0 && ranges.Count() > most {
+		return errs.Coded(op, errs.InvalidArray).With("--array=%s has %d tasks, max_array_tasks allows %d", j.Spec.Array, ranges.Count(), most)
 	}
 	j.ArrayTasks = ranges
 	if limit > 0 { // else the request may have it beside the list

@@ -38,7 +38,7 @@ type Tables struct {
 	stepsOf  map[wlm.JobID][]wlm.StepID
 	nodes    map[wlm.NodeName]wlm.NodeIndex
 	blobs    map[string]*Blob
-	arrays   map[wlm.JobID]map[wlm.JobID]struct{} // array id -> records of its tasks
+	arrays   map[wlm.JobID]*arrayIndex
 	waiting  map[wlm.JobID]map[wlm.JobID]struct{} // job -> jobs that depend on it
 	named    map[nameKey]int                      // jobs that are not over by user and name, for singleton
 	singles  map[nameKey]map[wlm.JobID]struct{}   // jobs that wait for namesakes
@@ -71,7 +71,7 @@ func NewTables() *Tables {
 		NextJob: 1, licensed: map[string]uint64{},
 		jobs: map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
 		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
-		arrays: map[wlm.JobID]map[wlm.JobID]struct{}{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
+		arrays: map[wlm.JobID]*arrayIndex{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
 		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{},
 		derived: map[wlm.JobID]wlm.WaitStatus{}, over: map[wlm.JobID][]idRange{},
 	}
@@ -95,29 +95,6 @@ func (t *Tables) AllJobs(yield func(*wlm.Job) bool) {
 		}
 	}
 }
-
-// ArrayRecords returns all records of an array, rising by id.
-func (t *Tables) ArrayRecords(array wlm.JobID) []*wlm.Job {
-	var out []*wlm.Job
-	for id := range t.arrays[array] {
-		out = append(out, t.jobs[id])
-	}
-	slices.SortFunc(out, func(a, b *wlm.Job) int { return cmp.Compare(a.ID, b.ID) })
-	return out
-}
-
-// ArrayTask returns the record of one task, or nil when it has not started.
-func (t *Tables) ArrayTask(array wlm.JobID, task uint32) *wlm.Job {
-	for id := range t.arrays[array] {
-		if j := t.jobs[id]; j.ArrayTask == task {
-			return j
-		}
-	}
-	return nil
-}
-
-// IsArray reports whether id is that of an array known here.
-func (t *Tables) IsArray(id wlm.JobID) bool { return len(t.arrays[id]) > 0 }
 
 // Step returns a step's record, or nil.
 func (t *Tables) Step(job wlm.JobID, id wlm.StepID) *wlm.Step { return t.steps[StepKey{job, id}] }
@@ -470,7 +447,7 @@ func (t *Tables) derive(j *wlm.Job, d int) {
 		return
 	}
 	if j.ArrayJob != 0 {
-		index(t.arrays, j.ArrayJob, j.ID, d)
+		t.indexArray(j, d)
 		if !j.IsArrayRecord() && (j.State == wlm.Running || j.State == wlm.Suspended || j.Flags&wlm.FlagCompleting != 0) {
 			t.arrayRun[j.ArrayJob] += uint32(d)
 			if t.arrayRun[j.ArrayJob] == 0 {

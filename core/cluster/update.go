@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/wlm/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
@@ -31,7 +32,7 @@ func (u *UpdateJob) apply(c *Cluster, now wlm.Time) (any, error) {
 	if err != nil {
 		return nil, errs.Newf(u.Op(), errs.Invalid, "%v", err)
 	}
-	reply := &KillReply{}
+	reply, done, over := &KillReply{}, map[*ctlv1.JobRef]bool{}, []Match(nil)
 	for _, ref := range missing {
 		reply.Failed = append(reply.Failed, Failure{ref, errs.InvalidJobID})
 	}
@@ -50,7 +51,9 @@ func (u *UpdateJob) apply(c *Cluster, now wlm.Time) (any, error) {
 		reply.Matched++
 		j := m.Job
 		if m.Tasks != nil && countTasks(m.Tasks) < countTasks(j.ArrayTasks) {
-			c.updateTasks(u, m, now)
+			if code := u.tasks(c, m, now); code != 0 {
+				reply.Failed = append(reply.Failed, Failure{refOf(m), code})
+			}
 			continue
 		}
 		if err := c.updateOne(u, j, now); err != nil {
@@ -60,23 +63,86 @@ func (u *UpdateJob) apply(c *Cluster, now wlm.Time) (any, error) {
 				return nil, err // nothing has changed
 			case code == 0:
 				code = errs.NotSupported
+			case code == errs.AlreadyDone && m.Ref != nil && len(m.Ref.GetTasks()) == 0 && j.ArrayJob != 0:
+				over = append(over, m)
+				continue
 			}
-			reply.Failed = append(reply.Failed, Failure{m.Ref, code})
+			reply.Failed = append(reply.Failed, Failure{refOf(m), code})
+			continue
+		}
+		done[m.Ref] = true
+	}
+	for _, m := range over { // an array of which some tasks have ended can still be changed
+		if !done[m.Ref] {
+			reply.Failed = append(reply.Failed, Failure{refOf(m), errs.AlreadyDone})
 		}
 	}
 	return reply, nil
 }
 
-// updateTasks makes records of some pending tasks of an array, and changes those.
-func (c *Cluster) updateTasks(u *UpdateJob, m Match, now wlm.Time) {
-	rest := m.Job
-	for task := range wlm.IDRanges(m.Tasks).All() {
-		t, left := c.split(rest, task)
-		c.jobEvent(eventv1.Kind_JOB_CHANGED, now, t)
-		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
-		_ = c.updateOne(u, t, now) // a refusal leaves the task as it was
-		rest = c.jobs[left.ID]
+// refOf names what a match stands for: the tasks, where it is part of an array.
+func refOf(m Match) *ctlv1.JobRef {
+	j := m.Job
+	if m.Ref == nil || j.ArrayJob == 0 {
+		return m.Ref
 	}
+	tasks := m.Tasks
+	switch {
+	case !j.IsArrayRecord():
+		tasks = []wlm.IDRange{{First: j.ArrayTask, Last: j.ArrayTask, Step: 1}}
+	case tasks == nil:
+		tasks = j.ArrayTasks
+	}
+	ref := &ctlv1.JobRef{Job: uint32(j.ArrayJob)}
+	for _, r := range tasks {
+		ref.Tasks = append(ref.Tasks, &wlmv1.IDRange{First: r.First, Last: r.Last, Step: r.Step})
+	}
+	return ref
+}
+
+// tasks changes some pending tasks of an array, which leave its record together.
+// A refusal leaves them in it.
+func (u *UpdateJob) tasks(c *Cluster, m Match, now wlm.Time) errs.Code {
+	try := m.Job.Clone()
+	try.ArrayTasks = m.Tasks
+	if code := u.idle(try); code >= 0 {
+		return errs.Code(code)
+	}
+	if u.Verb == ctlv1.UpdateJobRequest_SET {
+		if _, err := c.edited(u.Op(), try, now, u); err != nil {
+			return max(errs.CodeOf(err), 1)
+		}
+	}
+	t, left := c.splitTasks(m.Job, m.Tasks)
+	c.jobEvent(eventv1.Kind_JOB_CHANGED, now, t)
+	c.jobEvent(eventv1.Kind_TASK_SPLIT, now, left)
+	if err := c.updateOne(u, t, now); err != nil {
+		return errs.CodeOf(err)
+	}
+	return 0
+}
+
+// idle says what becomes of a change that pending tasks do not take, or that
+// would change nothing: the code of the answer, or -1 when there is work to do.
+func (u *UpdateJob) idle(j *wlm.Job) int {
+	switch u.Verb {
+	case ctlv1.UpdateJobRequest_HOLD, ctlv1.UpdateJobRequest_UHOLD:
+		if j.Held {
+			return 0
+		}
+	case ctlv1.UpdateJobRequest_RELEASE:
+		switch {
+		case !j.Held:
+			return 0
+		case j.Reason == wlm.WaitHeld && !u.Caller.Admin:
+			return int(errs.AccessDenied)
+		}
+	case ctlv1.UpdateJobRequest_REQUEUE, ctlv1.UpdateJobRequest_REQUEUE_HOLD, ctlv1.UpdateJobRequest_SUSPEND, ctlv1.UpdateJobRequest_RESUME:
+		return int(errs.JobPending)
+	case ctlv1.UpdateJobRequest_NOTIFY:
+		return int(errs.JobNotRunning)
+	}
+	return -1
 }
 
 func (c *Cluster) updateOne(u *UpdateJob, j *wlm.Job, now wlm.Time) error {
@@ -232,12 +298,13 @@ var setters = map[string]func(e *edit, v string) error{
 	"extra":             func(e *edit, v string) error { e.spec.Extra = v; return nil },
 }
 
-func (c *Cluster) set(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) error {
+// edited returns a job as the settings of u make it, or why they can not.
+func (c *Cluster) edited(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) (*wlm.Job, error) {
 	if len(u.Set) == 0 {
-		return errs.Newf(op, errs.Invalid, "No changes specified")
+		return nil, errs.Newf(op, errs.Invalid, "No changes specified")
 	}
 	if j.State.Ended() {
-		return errs.Coded(op, errs.AlreadyDone)
+		return nil, errs.Coded(op, errs.AlreadyDone)
 	}
 	e := &edit{c: c, op: op, now: now, caller: u.Caller, old: j, job: j.Clone()}
 	spec := *j.Spec
@@ -250,21 +317,29 @@ func (c *Cluster) set(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) error {
 	for _, k := range keys {
 		f := setters[k]
 		if f == nil {
-			return errs.Coded(op, errs.NotSupported).With("Update of this parameter is not supported: %s=%s", k, u.Set[k])
+			return nil, errs.Coded(op, errs.NotSupported).With("Update of this parameter is not supported: %s=%s", k, u.Set[k])
 		}
 		if err := f(e, u.Set[k]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if j.State == wlm.Pending {
 		if err := c.feasible(op, ClassOf(&spec)); err != nil {
-			return err
+			return nil, err
 		}
 		e.job.ReqTRES, e.job.NTasks = c.requestTRES(&spec), ntasks(&spec)
 		c.judge(e.job, now)
 	}
-	c.emit(&Event{Kind: eventv1.Kind_JOB_CHANGED, Time: now, Job: e.job, respec: true})
-	if j.Spec.Name != spec.Name {
+	return e.job, nil
+}
+
+func (c *Cluster) set(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) error {
+	n, err := c.edited(op, j, now, u)
+	if err != nil {
+		return err
+	}
+	c.emit(&Event{Kind: eventv1.Kind_JOB_CHANGED, Time: now, Job: n, respec: true})
+	if j.Spec.Name != n.Spec.Name {
 		c.namesakes(j, now) // who waited for its former name
 	}
 	return nil

@@ -153,13 +153,22 @@ func (f *feed) job(j *wlm.Job) {
 	} else {
 		delete(f.arrays, j.ID)
 	}
-	if j.ArrayJob != 0 && j.ArrayJob != j.ID {
-		f.jobs[j.ArrayJob] = struct{}{} // its %limit may let another task start
+	if j.ArrayJob != 0 && !j.IsArrayRecord() {
+		f.limited(j.ArrayJob)
 	}
 	if j.State == wlm.Pending && !j.Held && !j.Ranked {
 		f.unranked[j.ID] = struct{}{}
 	} else {
 		delete(f.unranked, j.ID)
+	}
+}
+
+// limited marks an array's pending records: its %limit may let another task start.
+func (f *feed) limited(array wlm.JobID) {
+	for _, part := range f.tables.ArrayParts(array) {
+		if part.State == wlm.Pending {
+			f.jobs[part.ID] = struct{}{}
+		}
 	}
 }
 

@@ -58,6 +58,7 @@ const (
 	StateSaveFull         Code = 9001
 	SubmitRefused         Code = 9002
 	ControllerUnreachable Code = 9003
+	CircularDependency    Code = 9020
 	BadBeginTime          Code = 9004
 	UnknownPlugin         Code = 9005
 	InvalidOption         Code = 9006
@@ -122,6 +123,7 @@ var codes = map[Code]struct {
 	StateSaveFull:         {Exhausted, "No space left under StateSaveLocation: submissions are refused, running jobs go on"},
 	SubmitRefused:         {Invalid, "Job submission refused"},
 	ControllerUnreachable: {Unavail, "Unable to contact slurm controller (connect failure)"},
+	CircularDependency:    {Invalid, "Circular job dependency"},
 	BadBeginTime:          {Invalid, "Invalid begin time specified"},
 	UnknownPlugin:         {NotFound, "No such plugin"},
 	InvalidOption:         {Invalid, "Invalid option or value"},

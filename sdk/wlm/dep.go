@@ -35,7 +35,7 @@ func (s DepState) String() string {
 
 // ParseDependency reads --dependency: terms type:job[:job...] or singleton,
 // all separated by "," (all must hold) or all by "?" (one must). A job is id,
-// id_task or id_*, with +minutes behind it for type after. A list of bare ids
+// id_task, id_[tasks] or id_*, with +minutes behind it for type after. A list of bare ids
 // means afterany. Empty and 0 give none, which clears a dependency.
 //
 // Whether the jobs exist is the controller's business.
@@ -65,7 +65,7 @@ func ParseDependency(s string) ([]Dep, error) {
 		return deps, nil
 	}
 	var deps []Dep
-	for term := range strings.SplitSeq(s, sep) {
+	for _, term := range splitOutside(s, sep[0]) {
 		ds, err := parseDepTerm(term, or)
 		if err != "" {
 			return bad("%s", err)
@@ -90,9 +90,16 @@ func parseDepTerm(term string, or bool) (deps []Dep, problem string) {
 		return nil, word + " needs a job id, as in " + word + ":123"
 	}
 	for ref := range strings.SplitSeq(jobs, ":") {
+		if list, is := depTasks(ref); is {
+			for _, d := range list {
+				d.Kind, d.Or = kind, or
+				deps = append(deps, d)
+			}
+			continue
+		}
 		d, ok := parseDepJob(ref)
 		if !ok {
-			return nil, strconv.Quote(clip(ref)) + " is not a job id such as 123, 123_4 or 123_*"
+			return nil, strconv.Quote(clip(ref)) + " is not a job id such as 123, 123_4, 123_[1-3] or 123_*"
 		}
 		if d.Delay != 0 && kind != DepAfter {
 			return nil, strconv.Quote(clip(ref)) + ": +minutes goes only with after"
@@ -101,6 +108,44 @@ func parseDepTerm(term string, or bool) (deps []Dep, problem string) {
 		deps = append(deps, d)
 	}
 	return deps, ""
+}
+
+// splitOutside splits s at each sep that is not in brackets.
+func splitOutside(s string, sep byte) (out []string) {
+	from, depth := 0, 0
+	for i := range len(s) {
+		switch {
+		case s[i] == '[':
+			depth++
+		case s[i] == ']':
+			depth--
+		case s[i] == sep && depth == 0:
+			out, from = append(out, s[from:i]), i+1
+		}
+	}
+	return append(out, s[from:])
+}
+
+// mostDepTasks bounds the tasks that one reference with brackets may name; who
+// depends on more depends on the array.
+const mostDepTasks = 1000
+
+// depTasks reads id_[ranges]; is is false for any other reference.
+func depTasks(ref string) (deps []Dep, is bool) {
+	id, list, found := strings.Cut(ref, "_[")
+	list, closed := strings.CutSuffix(list, "]")
+	job, known := parseJobID(id)
+	if !found || !closed || !known || strings.Contains(list, "%") {
+		return nil, false
+	}
+	tasks, _, err := ParseArray(list, MaxArrayBound)
+	if err != nil || tasks.Count() == 0 || tasks.Count() > mostDepTasks {
+		return nil, false
+	}
+	for task := range tasks.All() {
+		deps = append(deps, Dep{Job: job, TaskID: task})
+	}
+	return deps, true
 }
 
 func depKindOf(word string) (DepKind, bool) {

@@ -23,6 +23,7 @@ func TestParseDependency(t *testing.T) {
 		{"afterok:7_3", "afterok:7_3"},
 		{"afterok:7_*", "afterok:7_*"},
 		{"aftercorr:7", "aftercorr:7"},
+		{"afterok:7_[1-2,5]:8,after:9", "afterok:7_1,afterok:7_2,afterok:7_5,afterok:8,after:9"},
 		{"afterburstbuffer:7,expand:8", "afterburstbuffer:7,expand:8"},
 		{"singleton", "singleton"},
 		{"afterok:1,singleton", "afterok:1,singleton"},
@@ -45,7 +46,8 @@ func TestParseDependencyRefuses(t *testing.T) {
 	for _, s := range []string{"afterok:abc", // observed
 		"afterok", "afterok:", "afterok:1,", "afterok:1,2", "afterok:1,afterany:2?afterok:3", "sometime:1", "singleton:1",
 		"afterok:1+5", "after:1+", "after:1+x", "afterok:1_", "afterok:1_x", "afterok:0", "afterok:-1", "afterok:4294967295",
-		"afterok:4294967297", "1:2:", ":1", "?", "afterok:1:"} {
+		"afterok:4294967297", "1:2:", ":1", "?", "afterok:1:",
+		"afterok:1_[", "afterok:1_[]", "afterok:1_[2-1]", "afterok:1_[1-2%1]", "afterok:1_[0-1000]", "afterok:x_[1]"} {
 		_, err := ParseDependency(s)
 		if errs.CodeOf(err) != errs.DependencyProblem || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v", s, err)

@@ -28,6 +28,7 @@ func Settings(c *conf.Config) cluster.Settings {
 		OverTimeLimit: c.OverTimeLimit, SlurmdTimeout: secs(c.SlurmdTimeout), ReturnToService: int(c.ReturnToService),
 		ConfigOverrides: c.SlurmdParameters.Has("config_overrides"), MaxDependDepth: c.DependencyParameters.Int("max_depend_depth", 10),
 		MaxBatchRequeue: c.MaxBatchRequeue, EnforceLimits: c.EnforcePartLimits,
+		MaxArrayTasks:  c.SchedulerParameters.Int("max_array_tasks", 0),
 		UserTop:        c.SchedulerParameters.Has("enable_user_top"),
 		KillInvalidDep: c.DependencyParameters.Has("kill_invalid_depend") || c.SchedulerParameters.Has("kill_invalid_depend"),
 	}

@@ -55,12 +55,37 @@ func (s *session) send(ctx context.Context, r *ctlv1.UpdateJobRequest, whom stri
 	for _, line := range m.GetMessages() {
 		s.line(line)
 	}
-	for _, f := range m.GetResults() {
+	s.refused(m.GetResults())
+}
+
+// refused tells which changes were refused: a line for each job, and for each
+// reason one that has the tasks of an array together.
+func (s *session) refused(results []*ctlv1.SignalResult) {
+	type why struct {
+		job  uint32
+		text string
+	}
+	tasks := map[why][]wlm.IDRange{}
+	var order []why
+	for _, f := range results {
 		text := f.GetText()
 		if text == "" {
 			text = errs.Code(f.GetCode()).String()
 		}
-		s.failf("%s for job %s", text, remote.RefString(f.GetRef()))
+		if len(f.GetRef().GetTasks()) == 0 {
+			s.failf("%s for job %s", text, remote.RefString(f.GetRef()))
+			continue
+		}
+		k := why{f.GetRef().GetJob(), text}
+		if tasks[k] == nil {
+			order = append(order, k)
+		}
+		for _, r := range f.GetRef().GetTasks() {
+			tasks[k] = append(tasks[k], wlm.IDRange{First: r.GetFirst(), Last: r.GetLast(), Step: r.GetStep()})
+		}
+	}
+	for _, k := range order {
+		s.failf("%d_%s: %s", k.job, wlm.FormatArray(wlm.NewIDRanges(tasks[k]), 0), k.text)
 	}
 }
 
