@@ -296,7 +296,7 @@ func (q *round) request(c *mirror.Class) *request {
 // start tries the partitions in turn.
 func (q *round) start(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 	p := q.p
-	if p.short(sh.req.class) >= 0 {
+	if p.short(sh.req.class, sh.duration) >= 0 {
 		return false
 	}
 	for i := range sh.tries {
@@ -364,7 +364,7 @@ func (p *pass) slotsOf(nodes []wlm.NodeIndex) bitmap {
 // it is free for as long as the job runs.
 func (q *round) given(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 	p := q.p
-	if len(sh.tries) == 0 || p.short(sh.req.class) >= 0 {
+	if len(sh.tries) == 0 || p.short(sh.req.class, sh.duration) >= 0 {
 		return false
 	}
 	var tr *try
@@ -394,7 +394,7 @@ func (q *round) given(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 		p.add(s)
 		p.reindex(s.node)
 	}
-	p.count(sh.req.class, -1)
+	p.count(sh.req.class, startedAlready, p.now+sh.duration)
 	q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part),
 		Uses: en.Placement, Backfilled: q.blocked[tr.need.part] != 0})
 	return true

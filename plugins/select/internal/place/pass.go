@@ -64,6 +64,8 @@ type pass struct {
 	partUse  map[int32][]int32 // CPUs in use by node, of partitions with MaxCPUsPerNode
 	counters []int64           // amount left, by place in the view
 	counter  map[uint32]int
+	holds    [][]hold // by place in the view, who has it when; nil: nobody
+	promised []bool   // by place in the view: somebody is to have it later
 
 	timeline
 
@@ -87,7 +89,7 @@ func newPass(ctx context.Context, t *table, v mirror.View, spans []span, expecte
 	}
 	for i, c := range v.Counters {
 		p.counter[c.ID] = i
-		p.counters = append(p.counters, int64(min(c.Capacity, 1<<62)))
+		p.counters = append(p.counters, bounded(c.Capacity))
 	}
 	for i := range t.nodes {
 		p.mem[i] = t.geo[i].memory
@@ -133,7 +135,7 @@ func (p *pass) load(j *mirror.Job, expected int64) {
 		p.add(s)
 	}
 	if j.Class != nil {
-		p.count(j.Class, -1)
+		p.count(j.Class, startedAlready, end)
 	}
 }
 
@@ -203,25 +205,6 @@ func (p *pass) reindex(n int32) {
 	if p.claims > 0 && p.claimed.has(slot) {
 		p.reopen(n)
 	}
-}
-
-// count adds sign times what a class uses to the counters.
-func (p *pass) count(c *mirror.Class, sign int64) {
-	for _, u := range c.Counters {
-		if i, ok := p.counter[u.Counter]; ok {
-			p.counters[i] += sign * int64(min(u.Amount, 1<<40))
-		}
-	}
-}
-
-// short returns the place of a counter that has too little left, or -1.
-func (p *pass) short(c *mirror.Class) int {
-	for _, u := range c.Counters {
-		if i, ok := p.counter[u.Counter]; ok && p.counters[i] < int64(min(u.Amount, 1<<40)) {
-			return i
-		}
-	}
-	return -1
 }
 
 // shape is what jobs with one answer have in common.
@@ -407,7 +390,7 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 		uses[k] = mirror.NodeUse{Node: wlm.NodeIndex(sh.node), CPUs: p.cpuSet(n, g, sh.tasks, s.cores, int(s.cpus)),
 			Mem: wlm.MiB(s.mem), Whole: n.whole, Gres: p.t.gresWords(sh.node, s.gres)}
 	}
-	p.count(n.class, -1)
+	p.count(n.class, startedAlready, p.now+tr.shape.duration)
 	return uses
 }
 

@@ -25,6 +25,9 @@ func drawCluster(t *rapid.T) *cluster {
 			Memory: wlm.MiB(rapid.IntRange(8, 24).Draw(t, "memory")), Usable: rapid.IntRange(0, 7).Draw(t, "usable") > 0,
 			Weight: uint32(rapid.IntRange(1, 2).Draw(t, "weight"))})
 	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "counters") {
+		c.counters = append(c.counters, mirror.Counter{ID: uint32(i + 1), Name: "lic", Capacity: uint64(rapid.IntRange(0, 3).Draw(t, "capacity")), Reason: wlm.WaitLicenses})
+	}
 	c.part("all", 1)
 	c.part("some", uint32(rapid.IntRange(1, 2).Draw(t, "tier")), rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) wlm.NodeIndex {
 		return wlm.NodeIndex(rapid.IntRange(0, n-1).Draw(t, "member"))
@@ -51,6 +54,9 @@ func drawClass(t *rapid.T, withUsers bool) mirror.Class {
 	if rapid.IntRange(0, 4).Draw(t, "exclusive") == 0 {
 		k.Share = wlm.ShareNever
 	}
+	for id := range rapid.IntRange(0, 2).Draw(t, "kinds of counters") {
+		k.Counters = append(k.Counters, mirror.CounterUse{Counter: uint32(id + 1), Amount: uint64(rapid.IntRange(0, 3).Draw(t, "amount"))})
+	}
 	if withUsers && rapid.IntRange(0, 4).Draw(t, "own") == 0 {
 		k.Share = wlm.ShareUser
 	}
@@ -58,8 +64,21 @@ func drawClass(t *rapid.T, withUsers bool) mirror.Class {
 }
 
 // checkSpans holds the invariant of the package: at no moment is a core, a
-// MiB, or a node wanted whole, given twice.
+// MiB, some of a counter, or a node wanted whole, given twice.
 func checkSpans(t *rapid.T, p *pass) {
+	for i, holds := range p.holds {
+		for _, h := range holds {
+			sum := int64(0)
+			for _, o := range holds {
+				if o.start <= max(h.start, p.now) && o.end > max(h.start, p.now) {
+					sum += o.amount
+				}
+			}
+			if sum > int64(p.v.Counters[i].Capacity) {
+				t.Fatalf("%d of counter %d are in use at now+%d, there are %d: %+v", sum, i, max(h.start, p.now)-p.now, p.v.Counters[i].Capacity, holds)
+			}
+		}
+	}
 	for n := range p.t.geo {
 		g := &p.t.geo[n]
 		for i := range p.spans {
@@ -126,7 +145,10 @@ func checkPlacement(t *rapid.T, c *cluster, j *mirror.Job, pl selector.Placement
 // reference answers by trying every set of nodes whether a job can start at a
 // time, given the spans, and counting cores one by one. It knows plain
 // requests on cores only.
-func reference(p *pass, n *need, duration, start int64, spans []span) bool {
+func reference(p *pass, n *need, duration, start int64, spans []span, holds [][]hold) bool {
+	if !referenceCounters(p, n.class, duration, start, holds) {
+		return false
+	}
 	var nodes []int
 	for i := range p.t.nodes {
 		if p.usable.has(p.t.slot[i]) && p.t.partSlots[n.part].has(p.t.slot[i]) {
@@ -152,6 +174,27 @@ func reference(p *pass, n *need, duration, start int64, spans []span) bool {
 		}
 	}
 	return false
+}
+
+// referenceCounters looks at every second.
+func referenceCounters(p *pass, c *mirror.Class, duration, start int64, holds [][]hold) bool {
+	for _, u := range c.Counters {
+		i, ok := p.counter[u.Counter]
+		for at := start; ok && at < start+min(duration, 1000); at++ {
+			left := int64(p.v.Counters[i].Capacity)
+			if holds != nil {
+				for _, h := range holds[i] {
+					if h.start <= at && h.end > at {
+						left -= h.amount
+					}
+				}
+			}
+			if left < int64(u.Amount) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // referenceFit tries numbers of tasks from most to 1.
@@ -214,14 +257,19 @@ func referenceFit(p *pass, n *need, node int, duration, start int64, spans []spa
 const refUser = 0
 
 // earliest is the first of now and the ends of spans at which the job can start.
-func earliest(p *pass, n *need, duration int64, spans []span) int64 {
+func earliest(p *pass, n *need, duration int64, spans []span, holds [][]hold) int64 {
 	times := []int64{p.now}
+	for _, list := range holds {
+		for _, h := range list {
+			times = append(times, max(h.end, p.now))
+		}
+	}
 	for i := range spans {
 		times = append(times, max(spans[i].end, p.now))
 	}
 	slices.Sort(times)
 	for _, at := range slices.Compact(times) {
-		if reference(p, n, duration, at, spans) {
+		if reference(p, n, duration, at, spans, holds) {
 			return at
 		}
 	}
@@ -344,10 +392,16 @@ func TestAgainstReference(t *testing.T) {
 			for claimed > before && p.spans[claimed-1].start != startedAlready {
 				claimed--
 			}
-			known := p.spans[:claimed]
+			known, holds := p.spans[:claimed], make([][]hold, len(p.counters))
+			copy(holds, p.holds)
+			for _, u := range j.Class.Counters {
+				if i, ok := p.counter[u.Counter]; ok && u.Amount > 0 && claimed < len(p.spans) {
+					holds[i] = holds[i][:len(holds[i])-1]
+				}
+			}
 			if len(q.result.Placements)-starts < j.Tasks {
 				for i := range sh.tries {
-					if n := sh.tries[i].need; reference(p, n, sh.duration, p.now, known) {
+					if n := sh.tries[i].need; reference(p, n, sh.duration, p.now, known, holds) {
 						t.Fatalf("job %d (%+v) is blocked in partition %d, but can start now; verdicts %+v", j.ID, *j.Class, n.part, q.result.Verdicts)
 					}
 				}
@@ -359,7 +413,7 @@ func TestAgainstReference(t *testing.T) {
 			for i := range sh.tries {
 				n := sh.tries[i].need
 				if a.Reservations == 0 || q.reservations[n.part] < a.Reservations || p.spans[claimed].part == n.part {
-					best = min(best, earliest(p, n, sh.duration, known))
+					best = min(best, earliest(p, n, sh.duration, known, holds))
 				}
 			}
 			if got := p.spans[claimed].start; got != best {

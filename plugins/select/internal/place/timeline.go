@@ -333,11 +333,9 @@ func (tl *timeline) pop() event {
 	return top
 }
 
-// plan finds the earliest start at or after from at which the try's job fits
-// for its whole duration, and leaves the nodes in p.pick. It walks over the
-// moments at which some node becomes, or ceases to be, good for a part of the
-// job.
-func (p *pass) plan(tr *try, from int64) (start int64, ok bool) {
+// planNodes is plan without counters. It walks over the moments at which some
+// node becomes, or ceases to be, good for a part of the job.
+func (p *pass) planNodes(tr *try, from int64) (start int64, ok bool) {
 	p.link()
 	n := tr.need
 	p.queue = p.queue[:0]
@@ -492,7 +490,7 @@ func (p *pass) claim(tr *try, user wlm.UID, start int64) []wlm.NodeIndex {
 		p.reopen(int32(n))
 	}
 	p.starts = append(p.starts, claimStart{start, slots})
-	p.count(tr.need.class, -1)
+	p.count(tr.need.class, start, start+tr.shape.duration)
 	return nodes
 }
 

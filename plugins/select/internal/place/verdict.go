@@ -24,12 +24,6 @@ func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 		q.shared(sh, j, selector.Verdict{Reason: wlm.FailBadConstraints, Text: "no partition of the job exists"})
 		return
 	}
-	if i := p.short(sh.req.class); i >= 0 {
-		c := &p.v.Counters[i]
-		q.shared(sh, j, selector.Verdict{Reason: c.Reason, Text: fmt.Sprintf("needs %d of %s: %d of %d are free now",
-			amountOf(sh.req.class, c.ID), c.Name, max(p.counters[i], 0), c.Capacity)})
-		return
-	}
 	waits := q.waits[:0] // for resources that running jobs will give back
 	var behind wlm.JobID
 	for i := range sh.tries {
@@ -41,7 +35,16 @@ func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 		}
 	}
 	q.waits = waits
+	counter := p.short(sh.req.class, sh.duration)
 	switch {
+	case counter >= 0 && (len(waits) > 0 || behind != 0):
+		v := q.lacks(counter, sh.req.class)
+		if len(waits) > 0 && en.WhenBlocked == sched.Reserve && q.mayReserve(waits) && q.reserve(j, waits, p.now, &v) {
+			v.Jobs = []wlm.JobID{j.ID}
+			q.verdict(v)
+			return
+		}
+		q.shared(sh, j, v)
 	case len(waits) > 0:
 		q.wait(j, sh, en, waits)
 	case behind != 0:
