@@ -20,10 +20,10 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// kinds with a skeleton, and what to begin the others from.
+// kinds with a skeleton in Go, and those with one in Python.
 var (
-	skeletons = []string{"sched", "priority", "job_submit"}
-	examples  = map[string]string{"select": "plugins/select/linear", "launch": "plugins/launch/sim", "accounting_storage": "plugins/accounting_storage/sqlite"}
+	skeletons = []string{"sched", "select", "priority", "job_submit", "launch", "accounting_storage"}
+	inPython  = []string{"sched", "priority", "job_submit"}
 )
 
 // skeleton is what the templates of a new plugin know.
@@ -37,7 +37,11 @@ type skeleton struct {
 	Key        string   // of slurm.conf
 }
 
-var confKeys = map[string]string{"sched": "SchedulerType=sched/", "priority": "PriorityType=priority/", "job_submit": "JobSubmitPlugins="}
+var confKeys = map[string]string{"sched": "SchedulerType=sched/", "select": "SelectType=select/", "priority": "PriorityType=priority/",
+	"job_submit": "JobSubmitPlugins=", "launch": "LaunchType=launch/", "accounting_storage": "AccountingStorageType=accounting_storage/"}
+
+// testFlags are what sluice plugin test needs for a skeleton as it stands.
+var testFlags = map[string]string{"launch": "--pretends ", "accounting_storage": "--option=path=%t/records "}
 
 func newCommand(stdout io.Writer) *cobra.Command {
 	var lang, sdk string
@@ -46,7 +50,7 @@ func newCommand(stdout io.Writer) *cobra.Command {
 		Short: "Write a module that builds and passes as it stands",
 		Long: "new writes the directory KIND_NAME with a plugin to begin with, in Go (a module of its\n" +
 			"own that imports only sdk) or in Python (which carries its library along).\n" +
-			"KIND is " + strings.Join(skeletons, ", ") + ".",
+			"KIND is " + strings.Join(skeletons, ", ") + ";\nof these in Python: " + strings.Join(inPython, ", ") + ".",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return fmt.Errorf("plugin new wants a kind and a name, as in: sluice plugin new sched mine")
@@ -76,9 +80,6 @@ var legalName = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
 
 // plan checks a kind and a name.
 func plan(kind, name string) (*skeleton, error) {
-	if from, ok := examples[kind]; ok {
-		return nil, fmt.Errorf("there is no skeleton for the kind %s, which cannot be small: begin with a copy of %s", kind, from)
-	}
 	if !slices.Contains(skeletons, kind) {
 		return nil, fmt.Errorf("there is no kind %s: allowed are %s", kind, strings.Join(skeletons, ", "))
 	}
@@ -116,7 +117,7 @@ func (s *skeleton) writeGo(stdout io.Writer, sdk string) error {
 		return err
 	}
 	fmt.Fprintf(stdout, "%s/: main.go is the plugin, main_test.go holds it to the contract.\nNext:\n"+
-		"  cd %s\n  go build && go test\n  sluice plugin test ./%s\n", s.Program, s.Program, s.Program)
+		"  cd %s\n  go build && go test\n  sluice plugin test %s./%s\n", s.Program, s.Program, testFlags[s.Kind], s.Program)
 	s.live(stdout)
 	return nil
 }
@@ -131,6 +132,9 @@ func (s *skeleton) live(stdout io.Writer) {
 
 // writePython writes a folder that zipapp makes into a program.
 func (s *skeleton) writePython(stdout io.Writer) error {
+	if !slices.Contains(inPython, s.Kind) {
+		return fmt.Errorf("--lang=python: there is no skeleton for the kind %s in Python, only for %s; --lang=go has all kinds", s.Kind, strings.Join(inPython, ", "))
+	}
 	files := map[string][]byte{}
 	var err error
 	if files["src/__main__.py"], err = s.render("python/" + s.Kind + ".py"); err != nil {

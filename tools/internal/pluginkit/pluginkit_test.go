@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -61,19 +62,22 @@ func TestNewBuildsAndPasses(t *testing.T) {
 	top := tree(t)
 	python := exec.Command("/usr/bin/python3", "-c", "import grpc, google.protobuf").Run() == nil
 	for _, kind := range skeletons {
-		for lang, build := range map[string]string{"go": "go build && go vet && go test", "python": "make"} {
+		for lang, build := range map[string]string{"go": "test -z \"$(gofmt -l .)\" && go build && go vet && go test", "python": "make"} {
+			if lang == "python" && !slices.Contains(inPython, kind) {
+				continue
+			}
 			t.Run(kind+"/"+lang, func(t *testing.T) {
 				if lang == "python" && !python {
 					t.Skip("python3-grpcio is missing (make deps-test installs it)")
 				}
 				dir := t.TempDir()
 				out, err := sluicePlugin(t, dir, "new", kind, "first-try", "--lang="+lang, "--sdk="+top)
-				if err != nil || !strings.Contains(out, "sluice plugin test ./"+kind+"_first-try") {
+				if err != nil || !strings.Contains(out, "sluice plugin test "+testFlags[kind]+"./"+kind+"_first-try") {
 					t.Fatalf("new: %v\n%s", err, out)
 				}
 				module := filepath.Join(dir, kind+"_first-try")
 				shell(t, module, build)
-				out, err = sluicePlugin(t, module, "test", "./"+kind+"_first-try")
+				out, err = sluicePlugin(t, module, append(append([]string{"test"}, strings.Fields(testFlags[kind])...), "./"+kind+"_first-try")...)
 				if err != nil || !strings.HasPrefix(out, kind+"/first-try 0.1.0 speaks version 1 of the contract.") || !strings.Contains(out, "checks passed.\n") {
 					t.Errorf("test: %v\n%s", err, out)
 				}
@@ -121,8 +125,8 @@ func TestMistakes(t *testing.T) {
 	}
 	for _, tc := range []struct{ args, want string }{
 		{"new sched", "plugin new wants a kind and a name, as in: sluice plugin new sched mine"},
-		{"new shed mine", "there is no kind shed: allowed are sched, priority, job_submit"},
-		{"new select mine", "there is no skeleton for the kind select, which cannot be small: begin with a copy of plugins/select/linear"},
+		{"new shed mine", "there is no kind shed: allowed are sched, select, priority, job_submit, launch, accounting_storage"},
+		{"new select mine --lang=python", "--lang=python: there is no skeleton for the kind select in Python, only for sched, priority, job_submit; --lang=go has all kinds"},
 		{"new sched My/Plugin", `the name "My/Plugin": allowed are small letters, digits, - and _, a letter first`},
 		{"new sched taken", "sched_taken exists already: choose another name or remove it"},
 		{"new sched x --lang=perl", "--lang=perl: allowed are go and python"},
