@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluice-hpc/sluice/sdk/mirror"
@@ -14,28 +19,62 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
-// policy is a plugin that does next to nothing: all jobs in order, none can
+// policy is a plugin that does next to nothing: the first jobs in order, none can
 // start. What a pass with it takes in a process of its own, beyond what it takes
-// in this one, is what the boundary costs.
-type policy struct{}
+// in this one, is what the boundary costs. How many jobs it lists, and in how many
+// verdicts, the cluster's settings say, so that its answers are as long as a real
+// policy's. The answers are made once: making them is not what is measured.
+type policy struct {
+	agenda sched.Agenda
+	result selector.Result
+}
 
-func (policy) Plan(_ context.Context, v sched.View) (sched.Agenda, error) {
-	a := sched.Agenda{Reservations: 1}
+const (
+	entriesKey  = "bench.entries"
+	verdictsKey = "bench.verdicts"
+)
+
+func count(v mirror.View, key string) int {
+	n, err := strconv.Atoi(v.Setting(key))
+	if err != nil {
+		return math.MaxInt
+	}
+	return n
+}
+
+func (p *policy) Plan(_ context.Context, v sched.View) (sched.Agenda, error) {
+	if p.agenda.Entries != nil {
+		return p.agenda, nil
+	}
+	p.agenda.Reservations = 1
+	most := count(v, entriesKey)
 	for j := range v.PendingByPriority() {
-		a.Add(j.ID, sched.Reserve)
+		if len(p.agenda.Entries) == most {
+			break
+		}
+		p.agenda.Add(j.ID, sched.Reserve)
 	}
-	return a, nil
+	return p.agenda, nil
 }
 
-func (policy) Place(_ context.Context, _ mirror.View, r selector.Request) (selector.Result, error) {
-	v := selector.Verdict{Reason: wlm.WaitResources, Jobs: make([]wlm.JobID, len(r.Agenda.Entries))}
-	for i := range r.Agenda.Entries {
-		v.Jobs[i] = r.Agenda.Entries[i].Job
+func (p *policy) Place(_ context.Context, v mirror.View, r selector.Request) (selector.Result, error) {
+	if p.result.Verdicts != nil {
+		return p.result, nil
 	}
-	return selector.Result{Verdicts: []selector.Verdict{v}}, nil
+	jobs := r.Agenda.Entries
+	n := max(1, min(count(v, verdictsKey), len(jobs)))
+	p.result.Verdicts = make([]selector.Verdict, n)
+	for i := range p.result.Verdicts {
+		p.result.Verdicts[i] = selector.Verdict{Reason: wlm.WaitResources, Text: "1 node is needed, 0 of 10000 have room"}
+	}
+	for i := range jobs {
+		v := &p.result.Verdicts[i*n/len(jobs)]
+		v.Jobs = append(v.Jobs, jobs[i].Job)
+	}
+	return p.result, nil
 }
 
-func (policy) WhatIf(context.Context, mirror.View, *mirror.Job) (selector.Result, error) {
+func (*policy) WhatIf(context.Context, mirror.View, *mirror.Job) (selector.Result, error) {
 	return selector.Result{}, nil
 }
 
@@ -44,90 +83,215 @@ func servePolicy() {
 	if os.Getenv("SLUICE_PLUGIN") == "" {
 		return
 	}
+	p := &policy{}
 	plugin.Serve(plugin.Plugin{Name: "bench",
-		Sched:  func(plugin.Options) (sched.Scheduler, error) { return policy{}, nil },
-		Select: func(plugin.Options) (selector.Selector, error) { return policy{}, nil }})
+		Sched:  func(plugin.Options) (sched.Scheduler, error) { return p, nil },
+		Select: func(plugin.Options) (selector.Selector, error) { return p, nil }})
 }
 
-// boundaryCost measures passes over a mirror of 10,000 nodes and 100,000
-// pending jobs: one job is new in each.
+// world is a cluster that only mirrors know: full nodes, and jobs that wait.
+type world struct {
+	e       *mirror.Encoder
+	all     mirror.Change // without what each pass adds
+	nodes   int
+	pending int
+}
+
+const worldNow = 1_000_000
+
+func newWorld(nodes, jobs int) *world {
+	w := &world{e: mirror.NewEncoder(), nodes: nodes}
+	part := mirror.Partition{Name: "cloud", Starts: true, Tier: 1, MaxNodes: wlm.Unset, MaxCPUsPerNode: wlm.Unset, MaxTime: wlm.Unlimited}
+	const cpus, memory = 64, 8000
+	w.all = mirror.Change{Rev: 1, Now: worldNow, Settings: map[string]string{"SelectTypeParameters": "CR_Core_Memory"}}
+	class := w.e.Class(mirror.Class{Partitions: []int{0}, NTasks: cpus, CPUsPerTask: 1, MinNodes: 1, MemPerNode: 100, CoreSpec: wlm.Unset})
+	for i := range nodes {
+		at := wlm.NodeIndex(i)
+		part.Nodes = append(part.Nodes, at)
+		w.all.Nodes = append(w.all.Nodes, mirror.Node{Index: at, Name: wlm.NodeName("c" + strconv.Itoa(i+1)), CPUs: cpus, Sockets: 1,
+			CoresPerSocket: cpus, ThreadsPerCore: 1, Memory: memory, Weight: 1, Usable: true})
+		w.all.Jobs = append(w.all.Jobs, &mirror.Job{ID: wlm.JobID(i + 1), Class: class, Running: true, Start: 1, End: worldNow + 1000 + wlm.Time(i),
+			Uses: []mirror.NodeUse{{Node: at, CPUs: wlm.FullCPUSet(cpus), Mem: 100}}})
+	}
+	w.all.Partitions = []mirror.Partition{part}
+	for range jobs {
+		w.all.Jobs = append(w.all.Jobs, w.job())
+	}
+	return w
+}
+
+// job is one more that waits.
+func (w *world) job() *mirror.Job {
+	w.pending++
+	class := w.e.Class(mirror.Class{Partitions: []int{0}, NTasks: 1, CPUsPerTask: 1, MinNodes: 1, CoreSpec: wlm.Unset})
+	return &mirror.Job{ID: wlm.JobID(w.nodes + w.pending), Class: class, Ready: true, Ranked: true, Priority: uint32(1000 + w.pending%100), Submit: 1, Eligible: 1, Tasks: 1}
+}
+
+// more is the frames that tell of one more job.
+func (w *world) more() [][]byte {
+	j := w.job()
+	w.all.Jobs = append(w.all.Jobs, j)
+	return w.e.Change(mirror.Change{Rev: w.e.Rev() + 1, Now: worldNow, Jobs: []*mirror.Job{j}})
+}
+
+// pass takes one as the controller does, with plugins of other processes.
+func (b *bench) pass(w *world, plan, place *running, frames [][]byte) (sched.Agenda, selector.Result, time.Duration) {
+	began := time.Now()
+	check(plan.PushState(frames))
+	if place != plan {
+		check(place.PushState(frames))
+	}
+	a, err := sched.NewClient(plan).Plan(b.ctx, w.e.Rev(), worldNow)
+	check(err)
+	r, err := selector.NewClient(place).Place(b.ctx, w.e.Rev(), worldNow, selector.Request{Agenda: a})
+	check(err)
+	return a, r, time.Since(began)
+}
+
+// boundaryCost measures passes over a mirror of 10,000 full nodes and 100,000
+// pending jobs, one job new in each: with the default plugins, and what of that is
+// the boundary.
 func boundaryCost(b *bench) {
 	const passes = 10
-	jobs, nodes := b.n(pendingMany), b.n(simNodes)
-	e := mirror.NewEncoder()
-	all := mirror.Change{Rev: 1, Partitions: []mirror.Partition{{Name: "cloud", Starts: true}}}
-	for i := range nodes {
-		all.Nodes = append(all.Nodes, mirror.Node{Index: wlm.NodeIndex(i), Name: "c", CPUs: 64, Memory: 8000, Usable: true})
+	w := newWorld(b.n(simNodes), b.n(pendingMany))
+	frames := w.e.Change(w.all)
+	plan := b.startPlugin("build/libexec/sluice/sched_backfill", sched.Kind)
+	defer plan.stop()
+	place := b.startPlugin("build/libexec/sluice/select_cons_tres", selector.Kind)
+	defer place.stop()
+	a, r, _ := b.pass(w, plan, place, frames) // the snapshot has arrived, and answers are known
+	var whole []float64
+	for range passes * b.runs {
+		_, _, took := b.pass(w, plan, place, w.more())
+		whole = append(whole, milli(took))
 	}
-	class := e.Class(mirror.Class{NTasks: 1, CPUsPerTask: 1, MinNodes: 1})
-	job := func(i int) *mirror.Job {
-		return &mirror.Job{ID: wlm.JobID(i + 1), Class: class, Ready: true, Ranked: true, Priority: uint32(1000 + i%100), Submit: 1, Eligible: 1, Tasks: 1}
+	b.report("pass.policies", "ms", "", whole...)
+	w.all.Settings[entriesKey], w.all.Settings[verdictsKey] = strconv.Itoa(len(a.Entries)), strconv.Itoa(len(r.Verdicts))
+	cost := b.boundary(w, passes*b.runs)
+	b.report("pass.boundary", "ms", "", cost...)
+	const percent = 100
+	b.report("pass.boundary.share", "%", "", percent*middle(cost)/middle(whole))
+	quiet := newWorld(16, 1)
+	quiet.e.Change(quiet.all)
+	cost = b.boundary(quiet, passes*passes*b.runs)
+	for i := range cost {
+		cost[i] *= 1000
 	}
-	for i := range jobs {
-		all.Jobs = append(all.Jobs, job(i))
-	}
-	frames := e.Change(all)
-	host, stop := b.startPolicy()
-	defer stop()
+	b.report("pass.boundary.fixed", "us", "", cost...)
+}
+
+// boundary is what passes take across the boundary beyond what they take without
+// one, with the same answers; in milliseconds.
+func (b *bench) boundary(w *world, passes int) (cost []float64) {
+	host := b.startPlugin(self(), sched.Kind, selector.Kind)
+	defer host.stop()
 	var own mirror.Mirror
-	feed := func(frames [][]byte) {
-		check(host.PushState(frames))
-		for _, f := range frames {
-			_, err := own.ApplyBytes(f)
-			check(err)
-		}
-	}
-	feed(frames)
-	plan, place := sched.NewClient(host), selector.NewClient(host)
-	pass := func(rev uint64, frames [][]byte) time.Duration {
-		began := time.Now()
-		check(host.PushState(frames))
-		a, err := plan.Plan(b.ctx, rev, 1)
-		check(err)
-		_, err = place.Place(b.ctx, rev, 1, selector.Request{Agenda: a})
-		check(err)
-		return time.Since(began)
-	}
+	linked := &policy{}
 	direct := func(frames [][]byte) time.Duration {
 		began := time.Now()
 		for _, f := range frames {
 			_, err := own.ApplyBytes(f)
 			check(err)
 		}
-		a, err := policy{}.Plan(b.ctx, own.View(1))
+		a, err := linked.Plan(b.ctx, own.View(worldNow))
 		check(err)
-		_, err = policy{}.Place(b.ctx, own.View(1), selector.Request{Agenda: a})
+		_, err = linked.Place(b.ctx, own.View(worldNow), selector.Request{Agenda: a})
 		check(err)
 		return time.Since(began)
 	}
-	pass(e.Rev(), nil) // the snapshot has arrived
-	var cost []float64
-	for i := range passes {
-		frames := e.Change(mirror.Change{Rev: e.Rev() + 1, Jobs: []*mirror.Job{job(jobs + i)}})
-		across := pass(e.Rev(), frames)
+	snapshot := w.snapshot()
+	b.pass(w, host, host, snapshot)
+	direct(snapshot)
+	for range passes {
+		frames := w.more()
+		_, _, across := b.pass(w, host, host, frames)
 		cost = append(cost, milli(across-direct(frames)))
 	}
-	b.report("pass.boundary", "ms", "", cost...)
+	return cost
 }
 
-// startPolicy starts this program as a plugin.
-func (b *bench) startPolicy() (*session.Host, func()) {
+func (w *world) snapshot() [][]byte {
+	w.all.Rev, w.all.Now = w.e.Rev(), worldNow
+	return w.e.Snapshot(w.all)
+}
+
+// pluginProcess measures the scheduler's process: its first sync, its death and
+// its memory.
+func pluginProcess(b *bench, _ *cluster) {
+	const path = "build/libexec/sluice/sched_backfill"
+	w := newWorld(b.n(simNodes), b.n(pendingMany))
+	w.e.Change(w.all)
+	var idle, perJob, first []float64
+	var kills []time.Duration
+	sync := func(p *running) time.Duration {
+		began := time.Now()
+		check(p.PushState(w.snapshot()))
+		for p.rev.Load() != w.e.Rev() {
+			if time.Since(began) > time.Minute {
+				fail("the plugin has not synced within a minute")
+			}
+			b.pause(time.Millisecond)
+		}
+		return time.Since(began)
+	}
+	const rest = 3 * time.Second
+	for range b.runs {
+		p := b.startPlugin(path, sched.Kind)
+		b.pause(rest)
+		before, _ := ownMemory(p.proc.PID())
+		idle = append(idle, before)
+		first = append(first, milli(sync(p)))
+		b.pause(rest)
+		after, _ := ownMemory(p.proc.PID())
+		perJob = append(perJob, (after-before)*(1<<20)/float64(len(w.all.Jobs)))
+		began := time.Now()
+		check(syscall.Kill(p.proc.PID(), syscall.SIGKILL))
+		<-p.proc.Exited()
+		next := b.startPlugin(path, sched.Kind)
+		sync(next)
+		kills = append(kills, time.Since(began))
+		next.stop()
+		p.stop()
+	}
+	b.report("plugin.sync", "ms", "", first...)
+	b.reportTimes("plugin.kill_to_sync", kills)
+	b.report("plugin.memory", "MiB", "", idle...)
+	b.report("plugin.memory.job", "B", "", perJob...)
+}
+
+// running is a plugin that serves this program.
+type running struct {
+	*session.Host
+	proc *plugin.Process
+	rev  atomic.Uint64 // that its mirror told of last
+	stop func()
+}
+
+// startPlugin starts a program as a plugin of some kinds.
+func (b *bench) startPlugin(path string, kinds ...string) *running {
 	dir, err := os.MkdirTemp("", "sb")
 	check(err)
-	p, err := plugin.Start(b.ctx, plugin.StartConfig{Path: self(), SocketDir: dir})
+	path, err = filepath.Abs(path)
+	check(err)
+	r := &running{}
+	r.proc, err = plugin.Start(b.ctx, plugin.StartConfig{Path: path, SocketDir: dir})
 	if err != nil {
 		os.RemoveAll(dir)
 		check(err)
 	}
-	stop := func() {
-		p.Stop()
+	r.stop = func() {
+		r.proc.Stop()
 		os.RemoveAll(dir)
 	}
-	host, err := p.Open(b.ctx, session.HostConfig{Epoch: 1, Open: &pluginv1.Open{Cluster: "bench",
-		Contracts: map[string]uint32{sched.Kind: sched.Contracts[0], selector.Kind: selector.Contracts[0]}}})
+	contracts := map[string]uint32{}
+	for _, k := range kinds {
+		contracts[k] = 1
+	}
+	r.Host, err = r.proc.Open(b.ctx, session.HostConfig{Epoch: 1, Open: &pluginv1.Open{Cluster: "bench", Contracts: contracts},
+		Sync: func(rev, _ uint64, _ bool) { r.rev.Store(rev) }})
 	if err != nil {
-		stop()
+		r.stop()
 		check(err)
 	}
-	return host, stop
+	return r
 }

@@ -50,7 +50,13 @@ var bars = map[string]bar{
 	"readers.slowdown":    {20, false},
 	"restart.100k":        {2000, false},
 	"plugin.kill_to_pass": {250, false},
+	"plugin.kill_to_sync": {250, false},
+	"plugin.sync":         {150, false},
+	"plugin.memory":       {20, false},
+	"plugin.memory.job":   {300, false},
 	"pass.time":           {250, false},
+	"pass.boundary.share": {5, false},
+	"pass.boundary.fixed": {200, false},
 }
 
 const row = "%-24s %10s %-8s %10s %10s %5s  %-10s %s\n"

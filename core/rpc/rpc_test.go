@@ -370,6 +370,13 @@ func TestFilters(t *testing.T) {
 		!strings.Contains(err.Error(), "job_submit/second gave no answer within 20ms") {
 		t.Errorf("error %v", err)
 	}
+	set(filter{submit: func(context.Context, *jobsubmit.Request) ([]string, error) { // it has a deadline of its own
+		return nil, errs.Newf("lua", errs.Deadline, "the script did not decide within 1ms")
+	}})
+	if _, err := c.Controller.Submit(t.Context(), request(1000)); errs.CodeOf(err) != errs.SubmitRefused ||
+		!strings.Contains(err.Error(), "job_submit/second gave no answer: the script did not decide within 1ms") {
+		t.Errorf("error %v", err)
+	}
 	accept = true
 	r := request(1000)
 	r.Spec.Comment = "mine"

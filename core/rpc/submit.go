@@ -201,6 +201,7 @@ func (s *Server) filter(ctx context.Context, f Filter, q *jobsubmit.Request,
 	}
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	begin := time.Now()
 	messages, err := ask(short, q)
 	if errs.KindOf(err) == errs.Unavail && short.Err() == nil {
 		messages, err = ask(short, q) // its process ended: another has it
@@ -215,10 +216,14 @@ func (s *Server) filter(ctx context.Context, f Filter, q *jobsubmit.Request,
 	case !late && ok && e.Kind != errs.Unavail && e.Kind != errs.Internal && e.Kind != errs.Other:
 		return messages, err // a refusal
 	}
-	slog.Warn("a job_submit plugin gave no answer", "name", f.Name, "accepted", f.Accept, "after", limit, "err", err)
+	took := time.Since(begin).Round(time.Millisecond)
+	slog.Warn("a job_submit plugin gave no answer", "name", f.Name, "accepted", f.Accept, "after", took, "err", err)
 	switch {
 	case f.Accept:
 		return nil, nil
+	case late && short.Err() == nil: // it has a deadline of its own, and says which
+		return nil, errs.Coded("rpc.filter", errs.SubmitRefused,
+			fmt.Sprintf("job_submit/%s gave no answer: %v; this site accepts no job without its answer: try again, or ask the administrator", f.Name, err))
 	case late:
 		return nil, errs.Coded("rpc.filter", errs.SubmitRefused,
 			fmt.Sprintf("job_submit/%s gave no answer within %v, and this site accepts no job without its answer; try again, or ask the administrator", f.Name, limit))

@@ -36,20 +36,26 @@ func Handler(s Scheduler) wirecall.Handler {
 
 // Client is the host's side: a scheduler in another process, whose view is the
 // mirror that the host feeds it.
-type Client struct{ caller wirecall.Caller }
+type Client struct {
+	caller  wirecall.Caller
+	entries []Entry // of the agenda before, used again
+}
 
-// NewClient returns a client that reaches the plugin through c.
-func NewClient(c wirecall.Caller) *Client { return &Client{c} }
+// NewClient returns a client that reaches the plugin through c. It is used by one
+// goroutine.
+func NewClient(c wirecall.Caller) *Client { return &Client{caller: c} }
 
 // Plan asks for the agenda of the cluster at rev, seen at now. errs.State means
-// that the plugin's mirror is not at rev.
+// that the plugin's mirror is not at rev. The agenda holds until the next Plan.
 func (c *Client) Plan(ctx context.Context, rev uint64, now wlm.Time) (Agenda, error) {
 	out := new(schedv1.Agenda)
 	err := wirecall.Ask(ctx, c.caller, Kind, methodPlan, &schedv1.PlanRequest{Rev: rev, Now: int64(now)}, out)
 	if err != nil {
 		return Agenda{}, err
 	}
-	return AgendaOfWire(out)
+	a, err := AgendaInto(c.entries, out)
+	c.entries = a.Entries
+	return a, err
 }
 
 // AgendaToWire encodes an agenda in columns: about five bytes an entry.
@@ -96,8 +102,18 @@ func extraToWire(position int, e *Entry) *schedv1.Extra {
 
 // AgendaOfWire undoes AgendaToWire. It refuses columns that contradict each
 // other, with errs.Internal: they come from another process.
-func AgendaOfWire(m *schedv1.Agenda) (Agenda, error) {
-	a := Agenda{Entries: make([]Entry, len(m.GetJobs())), Reservations: int(m.GetReservations()),
+func AgendaOfWire(m *schedv1.Agenda) (Agenda, error) { return AgendaInto(nil, m) }
+
+// AgendaInto is AgendaOfWire into entries that nobody needs any more: those of a
+// large queue are ten megabytes, and fresh memory costs more than filling it.
+func AgendaInto(entries []Entry, m *schedv1.Agenda) (Agenda, error) {
+	const spare = 4 // times as much as is needed, at most
+	if n := len(m.GetJobs()); n > 0 && n <= cap(entries) && cap(entries) <= spare*n {
+		entries = entries[:n]
+	} else {
+		entries = make([]Entry, n)
+	}
+	a := Agenda{Entries: entries, Reservations: int(m.GetReservations()),
 		Wake: wlm.Time(m.GetWake()), ShortestFirst: m.GetShortestFirst()}
 	if len(m.GetRunningExpected()) != len(m.GetRunningJobs()) {
 		return Agenda{}, bad("%d expectations for %d running jobs", len(m.GetRunningExpected()), len(m.GetRunningJobs()))

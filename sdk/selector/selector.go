@@ -60,7 +60,8 @@ type Result struct {
 
 // A Selector places jobs. The host calls it from one goroutine.
 type Selector interface {
-	// Place answers an agenda. When ctx ends it returns what it has.
+	// Place answers an agenda. When ctx ends it returns what it has. The agenda is
+	// the caller's: it holds during the call.
 	Place(ctx context.Context, v mirror.View, r Request) (Result, error)
 	// WhatIf answers for one job that is not in the view: a placement if it
 	// could start now, else a verdict with a forecast.

@@ -19,12 +19,13 @@ const (
 
 // Handler answers the kind's calls with s.
 func Handler(s Selector) wirecall.Handler {
+	var entries []sched.Entry // of the agenda before; calls are made one after the other
 	return wirecall.Handler{Kind: Kind, Contracts: Contracts, Serial: true,
 		Serve: func(ctx context.Context, r wirecall.Request) ([]byte, error) {
 			switch r.Method {
 			case methodPlace:
 				return wirecall.Answer(ctx, r, new(selectorv1.PlaceRequest), func(ctx context.Context, in *selectorv1.PlaceRequest) (*selectorv1.PlaceReply, error) {
-					return place(ctx, s, r.Mirror, in)
+					return place(ctx, s, r.Mirror, in, &entries)
 				})
 			case methodWhatIf:
 				return wirecall.Answer(ctx, r, new(selectorv1.WhatIfRequest), func(ctx context.Context, in *selectorv1.WhatIfRequest) (*selectorv1.PlaceReply, error) {
@@ -43,15 +44,16 @@ func Handler(s Selector) wirecall.Handler {
 		}}
 }
 
-func place(ctx context.Context, s Selector, m *mirror.Mirror, in *selectorv1.PlaceRequest) (*selectorv1.PlaceReply, error) {
+func place(ctx context.Context, s Selector, m *mirror.Mirror, in *selectorv1.PlaceRequest, entries *[]sched.Entry) (*selectorv1.PlaceReply, error) {
 	v, err := wirecall.View("select.Place", m, in.GetRev(), in.GetNow())
 	if err != nil {
 		return nil, err
 	}
-	agenda, err := sched.AgendaOfWire(in.GetAgenda())
+	agenda, err := sched.AgendaInto(*entries, in.GetAgenda())
 	if err != nil {
 		return nil, err
 	}
+	*entries = agenda.Entries
 	q := Request{Agenda: agenda, MaxStarts: int(in.GetMaxStarts())}
 	for _, r := range in.GetRefused() {
 		q.Refused = append(q.Refused, Refused{Job: wlm.JobID(r.GetJob()), Text: r.GetText()})

@@ -50,6 +50,8 @@ type plugin struct {
 
 	serial serialQueue
 	mirror mirror.Mirror
+	fed    int         // bytes of state since memory was given back; of the serial goroutine
+	tidy   *time.Timer // gives memory back; nil: nothing much came yet
 	rev    atomic.Uint64
 	digest atomic.Uint64
 }
@@ -204,6 +206,7 @@ func (p *plugin) sendSynced(resend bool) {
 
 // apply runs in the serial goroutine.
 func (p *plugin) apply(frame []byte) {
+	p.shed(len(frame))
 	done, err := p.mirror.ApplyBytes(frame)
 	if err != nil {
 		slog.Warn("mirror lost, asking for a snapshot", "error", err)
@@ -214,6 +217,25 @@ func (p *plugin) apply(frame []byte) {
 		p.rev.Store(p.mirror.Rev())
 		p.digest.Store(p.mirror.Digest())
 		p.sendSynced(false)
+	}
+}
+
+// What a snapshot leaves behind is as much again as what it says: it goes back to
+// the system once nothing of that size has come for a moment.
+const (
+	shedBytes = 1 << 20
+	shedAfter = time.Second
+)
+
+func (p *plugin) shed(n int) {
+	if p.fed += n; p.fed < shedBytes {
+		return
+	}
+	p.fed = 0
+	if p.tidy == nil {
+		p.tidy = time.AfterFunc(shedAfter, debug.FreeOSMemory)
+	} else {
+		p.tidy.Reset(shedAfter)
 	}
 }
 
