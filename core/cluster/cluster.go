@@ -142,6 +142,9 @@ func (c *Cluster) emit(e *Event) {
 func (c *Cluster) Replay(e *Event) error { return c.put(e) }
 
 func (c *Cluster) put(e *Event) error {
+	if err := c.complete(e); err != nil {
+		return err
+	}
 	var old *wlm.Job
 	if e.Job != nil {
 		old = c.jobs[e.Job.ID]

@@ -43,20 +43,20 @@ func (c *Cluster) end(j *wlm.Job, now wlm.Time, o outcome, clean ...wlm.NodeName
 			// Requeued and not clean yet: what its nodes hold, and will report
 			// gone, is the run before, and there will be no other.
 			n.Restarts = c.runOf(j)
-			n.Cleaning = without(j.Cleaning, clean)
+			n.Cleaning = c.without(j.Cleaning, clean)
 		case j.Alloc != nil:
 			n.Cleaning = c.dirty(j, clean)
 		}
 	} else {
-		n.Cleaning = without(j.Cleaning, clean)
+		n.Cleaning = c.without(j.Cleaning, clean)
 	}
 	if len(n.Cleaning) > 0 {
-		kind := eventv1.Kind_JOB_CLEANED
-		if !j.State.Ended() {
-			n.Flags |= wlm.FlagCompleting
-			kind = eventv1.Kind_JOB_ENDING
+		if j.State.Ended() {
+			c.clean(n, now, c.among(j.Cleaning, clean))
+			return
 		}
-		c.jobEvent(kind, now, n)
+		n.Flags |= wlm.FlagCompleting
+		c.jobEvent(eventv1.Kind_JOB_ENDING, now, n)
 		return
 	}
 	n.Flags &^= wlm.FlagCompleting | wlm.FlagConfiguring | wlm.FlagSignaling
@@ -91,10 +91,6 @@ func (c *Cluster) dirty(j *wlm.Job, clean []wlm.NodeName) []wlm.NodeName {
 	return out
 }
 
-func without(list, gone []wlm.NodeName) []wlm.NodeName {
-	return slices.DeleteFunc(slices.Clone(list), func(n wlm.NodeName) bool { return slices.Contains(gone, n) })
-}
-
 // requeue ends a run with o, as accounting will show it, and makes the job
 // pending again under its id. It starts anew once its nodes are clean.
 func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdReason wlm.Reason, clean ...wlm.NodeName) {
@@ -123,7 +119,7 @@ func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdRe
 	}
 	switch {
 	case j.Flags&wlm.FlagCompleting != 0:
-		n.Cleaning = without(j.Cleaning, clean)
+		n.Cleaning = c.without(j.Cleaning, clean)
 	case j.Alloc != nil && !j.State.Ended():
 		n.Cleaning = c.dirty(j, clean)
 	}
@@ -149,16 +145,18 @@ func (c *Cluster) cleaned(j *wlm.Job, now wlm.Time, nodes ...wlm.NodeName) {
 		return
 	}
 	n := j.Clone()
-	if n.Cleaning = without(j.Cleaning, nodes); len(n.Cleaning) == 0 {
-		n.Flags &^= wlm.FlagCompleting
-		n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost = nil, nil, "", ""
-		reason := n.Reason
-		c.judge(n, now)
-		if n.Held {
-			n.Reason = reason
-			if reason == wlm.WaitCleaning {
-				n.Reason = wlm.WaitHeldUser
-			}
+	if n.Cleaning = c.without(j.Cleaning, nodes); len(n.Cleaning) > 0 {
+		c.clean(n, now, c.among(j.Cleaning, nodes))
+		return
+	}
+	n.Flags &^= wlm.FlagCompleting
+	n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost = nil, nil, "", ""
+	reason := n.Reason
+	c.judge(n, now)
+	if n.Held {
+		n.Reason = reason
+		if reason == wlm.WaitCleaning {
+			n.Reason = wlm.WaitHeldUser
 		}
 	}
 	c.jobEvent(eventv1.Kind_JOB_CLEANED, now, n)

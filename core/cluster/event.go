@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sluice-hpc/sluice/sdk/hostlist"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/wlm/v1"
 	"github.com/sluice-hpc/sluice/sdk/wire"
@@ -31,7 +32,8 @@ type Event struct {
 	// respec says that the job's Spec differs from its former record's; other
 	// events leave it out of the journal.
 	respec bool
-	ranked []*wlm.Job // of JOB_RANKED, made by the first Put
+	left   []wlm.NodeName // of JOB_CLEANED: the nodes that are clean now; see clean
+	ranked []*wlm.Job     // of JOB_RANKED, made by the first Put
 }
 
 // String is one line for logs and recorded dialogues.
@@ -88,7 +90,14 @@ func (e *Event) ToWire(whole bool) *eventv1.Event {
 		Partition: wire.PartitionToWire(e.Partition), Key: e.Key, Data: e.Data, Priorities: e.Priorities,
 		Position: e.Position, Text: e.Text,
 	}
-	if e.Job != nil {
+	switch {
+	case e.lean() && !whole:
+		names := make([]string, len(e.left))
+		for i, n := range e.left {
+			names[i] = string(n)
+		}
+		m.Ids, m.Text = []uint32{uint32(e.Job.ID)}, hostlist.Compress(names)
+	case e.Job != nil:
 		m.Job = jobMessage(e.Job, whole || e.respec)
 	}
 	if e.Previous != nil {

@@ -143,6 +143,9 @@ func (t *Tables) Blob(key []byte) []byte {
 // Put applies an event: it places the record and updates what follows from it.
 // It completes e.Job with the former record's Spec where the journal left it out.
 func (t *Tables) Put(e *Event) error {
+	if err := t.complete(e); err != nil {
+		return err
+	}
 	switch e.Kind {
 	case eventv1.Kind_JOB_PURGED:
 		for _, id := range e.IDs {
@@ -330,6 +333,9 @@ func (t *Tables) putPartition(p *wlm.Partition) {
 }
 
 func (t *Tables) putJob(e *Event) error {
+	if t.putCleaned(e) {
+		return nil
+	}
 	j, old := e.Job, t.jobs[e.Job.ID]
 	if j.Spec == nil {
 		switch {
@@ -501,14 +507,7 @@ func (t *Tables) deriveUsage(j *wlm.Job, d int) {
 			}
 			u.Jobs[j.ID] = struct{}{}
 		} else {
-			delete(u.Jobs, j.ID)
-			for w, bits := range a.CPUs {
-				u.CPUs[w] &^= bits
-			}
-			if layers(t.Partition(j.Partition), j.Spec) > 1 {
-				t.keepShared(u, a.Node)
-			}
-			u.Mem -= a.Mem
+			t.leave(j, a, u)
 		}
 		if j.Flags&wlm.FlagCompleting != 0 {
 			u.Completing += d
