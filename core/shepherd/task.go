@@ -36,6 +36,9 @@ type task struct {
 // when the process exists: it is written there before its first instruction.
 const pidPlace = "0000000000"
 
+// taskTimerSlack is Linux's own value, in ns: daemons have a greater one.
+const taskTimerSlack = 50_000
+
 // forkAll starts every task. A task that cannot be started ends at once.
 //
 // ptrace, and the kernel's per-thread file system ids, ask for one thread; and
@@ -44,6 +47,10 @@ func (s *shepherd) forkAll() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	old := unix.Umask(int(s.spec.Umask))
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil {
+		unix.Prctl(unix.PR_SET_TIMERSLACK, taskTimerSlack, 0, 0, 0)
+		defer unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
+	}
 	if len(s.spec.CPUs) > 0 {
 		var set unix.CPUSet
 		for _, c := range s.spec.CPUs {

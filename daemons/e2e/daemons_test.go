@@ -145,6 +145,7 @@ func TestBackground(t *testing.T) {
 		t.Error("the spool directory was not made with the node's name")
 	}
 	c.awaitNode("n1", "IDLE")
+	c.timersAreRelaxed()
 	fails := func(want string, name string, args ...string) {
 		t.Helper()
 		r := c.try(name, args...)
@@ -172,6 +173,35 @@ func TestBackground(t *testing.T) {
 		if fileExists(filepath.Join(c.dir, f)) {
 			t.Errorf("%s is left", f)
 		}
+	}
+}
+
+// timersAreRelaxed: those of every thread of the daemons, not those of a task.
+func (c *cluster) timersAreRelaxed() {
+	c.t.Helper()
+	slack := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return strings.TrimSpace(string(text))
+	}
+	const relaxed = "1000000"
+	for _, name := range []string{"ctld", "n1"} {
+		dir := fmt.Sprintf("/proc/%d/task", c.pid(name))
+		threads, err := os.ReadDir(dir)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, e := range threads {
+			// A thread may have ended meanwhile.
+			if path := filepath.Join("/proc", e.Name(), "timerslack_ns"); fileExists(path) && slack(path) != relaxed {
+				c.t.Errorf("a thread of %s has a timer slack of %s ns, want %s", name, slack(path), relaxed)
+			}
+		}
+	}
+	if got := c.ok("srun", "cat", "/proc/self/timerslack_ns"); got != slack("/proc/self/timerslack_ns")+"\n" {
+		c.t.Errorf("a task has a timer slack of %q", got)
 	}
 }
 

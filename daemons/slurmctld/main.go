@@ -33,6 +33,7 @@ type flags struct {
 }
 
 func main() {
+	background.Relax()
 	ready, child := background.Child()
 	status := 0
 	var f flags

@@ -62,6 +62,7 @@ func (f *flags) refuse(fl *pflag.FlagSet) error {
 }
 
 func main() {
+	background.Relax()
 	ready, child := background.Child()
 	status := 0
 	var f flags
