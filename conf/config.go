@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-hpc/sluice/conf/slurmconf"
+	"github.com/sluice-hpc/sluice/sdk/topology"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
@@ -65,6 +66,7 @@ type ClusterConf struct {
 	Licenses                []License `conf:"-"`
 	TopologyPlugin          string
 	TopologyParam           Params
+	Topology                *topology.Site `conf:"-"` // of topology.yaml or topology.conf; never nil
 }
 
 // SlurmctldHost is a controller: its name, and the address to dial.

@@ -21,7 +21,7 @@ func Load(path string) (*Config, []Warning, error) {
 	if err != nil {
 		return nil, nil, slurmconf.Problems{{Pos: slurmconf.Pos{File: path}, Text: err.Error()}}
 	}
-	l := &loader{cfg: &Config{Path: abs, values: map[string]*value{}}, idleOpts: map[string]bool{}}
+	l := &loader{cfg: &Config{Path: abs, values: map[string]*value{}}, idleOpts: map[string]bool{}, topoOf: map[string]string{}}
 	src := read(abs, "slurm.conf")
 	l.bad = append(l.bad, src.bad...)
 	l.cfg.Files = src.files
@@ -38,6 +38,7 @@ func Load(path string) (*Config, []Warning, error) {
 	l.partitions()
 	l.downNodes()
 	l.gresConf()
+	l.topology()
 	l.rules()
 	l.idle()
 	l.order()
@@ -59,7 +60,8 @@ type loader struct {
 
 	nodeAt map[wlm.NodeName]int // place in cfg.Nodes
 	setAt  map[string]int
-	partAt []slurmconf.Pos // of cfg.Partitions
+	partAt []slurmconf.Pos   // of cfg.Partitions
+	topoOf map[string]string // partition to Topology
 }
 
 func (l *loader) fail(pos slurmconf.Pos, key, text string) {

@@ -117,6 +117,7 @@ func (r *record) partition(name string) wlm.Partition {
 		p.NodeNames = r.known("Nodes", text)
 		p.Nodes = compress(p.NodeNames)
 	}
+	r.l.topoOf[name] = r.text("Topology")
 	p.JobDefaults = r.jobDefaults()
 	r.checkPartition(&p)
 	return p

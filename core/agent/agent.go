@@ -70,6 +70,7 @@ type Config struct {
 	// LoginEnv returns the environment that a user has after logging in here,
 	// as NAME=value; nil: jobs that ask for it get none.
 	LoginEnv      func(ctx context.Context, user string) ([]string, error)
+	Where         Where                         // of nodes in the topology; nil: nodes have no address beside their name
 	Plugins       func() []*nodev1.PluginReport // nil: none
 	OnReconfigure func()                        // nil: nothing
 	OnShutdown    func()                        // nil: nothing

@@ -373,7 +373,7 @@ func (a *Agent) verifyStep(op string, l *nodev1.RunLaunch, now time.Time) (*node
 func (a *Agent) launchRequest(r *run, sc *nodev1.StepCredential, c *nodev1.Credential, l *nodev1.RunLaunch) *launchv1.LaunchRequest {
 	w := proto.Clone(l.GetWork()).(*launchv1.Work)
 	at := sc.GetNodes()[l.GetNode()]
-	w.Env = taskEnv(w.GetEnv(), a.Node, int(at.GetCpus()))
+	w.Env = taskEnv(w.GetEnv(), a.Node, int(at.GetCpus()), a.Where)
 	for _, n := range c.GetNodes() {
 		if n.GetName() == string(a.Node) {
 			e := newEnviron(w.Env)

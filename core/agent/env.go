@@ -29,6 +29,14 @@ func newEnviron(entries []string) *environ {
 	return e
 }
 
+// get is a variable's value; empty when it is not set.
+func (e *environ) get(name string) string {
+	if i, ok := e.at[name]; ok {
+		return strings.TrimPrefix(e.list[i], name+"=")
+	}
+	return ""
+}
+
 // add sets NAME=value; anything else is left out.
 func (e *environ) add(entry string) {
 	if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
@@ -74,6 +82,7 @@ type envFacts struct {
 	Cluster     string
 	ConfPath    string
 	StepManager string // host:port of the first node
+	Where       Where
 	Nodes       []steps.Node
 }
 
@@ -199,16 +208,24 @@ func (f *envFacts) batchEnv(node wlm.NodeName, user []string) []string {
 	if len(f.Nodes) > 0 {
 		cpus = f.Nodes[0].CPUs.Count()
 	}
-	nodeEnv(e, node, cpus)
+	nodeEnv(e, node, cpus, f.Where)
 	return e.list
 }
 
-// nodeEnv sets what differs by node.
-func nodeEnv(e *environ, node wlm.NodeName, cpus int) {
+// Where tells a node's place in the topology of a partition, and what the words
+// between the dots of it are.
+type Where func(node wlm.NodeName, partition string) (addr, pattern string)
+
+// nodeEnv sets what differs by node. Without where, a node is its own place.
+func nodeEnv(e *environ, node wlm.NodeName, cpus int, where Where) {
 	e.set("SLURMD_NODENAME", string(node))
 	e.num("SLURM_CPUS_ON_NODE", uint64(cpus))
-	e.set("SLURM_TOPOLOGY_ADDR", string(node))
-	e.set("SLURM_TOPOLOGY_ADDR_PATTERN", "node")
+	addr, pattern := string(node), "node"
+	if where != nil {
+		addr, pattern = where(node, e.get("SLURM_JOB_PARTITION"))
+	}
+	e.set("SLURM_TOPOLOGY_ADDR", addr)
+	e.set("SLURM_TOPOLOGY_ADDR_PATTERN", pattern)
 	e.setDefault("TMPDIR", "/tmp")
 }
 
@@ -247,9 +264,9 @@ func (f *envFacts) stepFacts(g *steps.Grant, group string, echoCPUs bool) []stri
 
 // taskEnv is the environment of a step's tasks on one node, but for what the
 // supervisor sets by task.
-func taskEnv(srun []string, node wlm.NodeName, cpus int) []string {
+func taskEnv(srun []string, node wlm.NodeName, cpus int, where Where) []string {
 	e := newEnviron(srun)
 	e.set("SLURMD_DEBUG", "2")
-	nodeEnv(e, node, cpus)
+	nodeEnv(e, node, cpus, where)
 	return e.list
 }

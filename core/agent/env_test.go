@@ -108,7 +108,7 @@ func TestStepEnvironment(t *testing.T) {
 		srun := append(f.batchEnv("n1", user), f.stepFacts(g, "alice", true)...)
 		for i, file := range []string{"env1.srun.0", "env1.srun.3"} {
 			s := g.Shares[i]
-			env := taskEnv(srun, f.Nodes[s.Index].Name, s.CPUs.Count())
+			env := taskEnv(srun, f.Nodes[s.Index].Name, s.CPUs.Count(), nil)
 			compare(t, toMap(env, ours), golden(t, file, not...))
 		}
 	})
@@ -120,7 +120,7 @@ func TestStepEnvironment(t *testing.T) {
 		}
 		srun := append(slices.Clone(user), f.stepFacts(g, "alice", false)...)
 		for i, file := range []string{"env3.srun.0", "env3.srun.1"} {
-			env := taskEnv(srun, f.Nodes[i].Name, 1)
+			env := taskEnv(srun, f.Nodes[i].Name, 1, nil)
 			compare(t, toMap(env, ours), golden(t, file, not...))
 		}
 	})

@@ -113,7 +113,7 @@ func (a *Agent) newRun(m *nodev1.StartJob, cred *nodev1.Credential) *run {
 	r.log = jobLog{filepath.Join(a.Spool, "jobs", id.String())}
 	job := wire.JobOfWire(m.GetJob())
 	job.Restarts = cred.GetRestarts()
-	r.facts = &envFacts{Job: job, Cluster: a.Cluster, ConfPath: a.ConfPath, StepManager: a.Addr}
+	r.facts = &envFacts{Job: job, Cluster: a.Cluster, ConfPath: a.ConfPath, StepManager: a.Addr, Where: a.Where}
 	for _, n := range m.GetNodes() {
 		cpus := wlm.CPUSet(n.GetCpuSet())
 		if len(cpus) == 0 {

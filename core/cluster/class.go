@@ -32,7 +32,7 @@ type Class struct {
 	Dist, GresFlags                                     string
 	CPUsPerGPU, TasksPerGPU                             uint32
 	MemPerGPU                                           wlm.MiB
-	Switches, SwitchWait                                uint32
+	Switches, SwitchWait, Segment                       uint32
 }
 
 // ClassOf returns the class of a request.
@@ -48,7 +48,7 @@ func ClassOf(s *wlm.Spec) Class {
 		Contiguous: s.Contiguous, Overcommit: s.Overcommit, SpreadJob: s.SpreadJob, UseMinNodes: s.UseMinNodes,
 		CoreSpec: s.CoreSpec, Licenses: s.Licenses, Reservation: s.Reservation, Dist: s.Distribution,
 		GresFlags: s.Option("gres-flags"), CPUsPerGPU: s.CPUsPerGPU, TasksPerGPU: s.TasksPerGPU, MemPerGPU: s.MemPerGPU,
-		Switches: s.Switches, SwitchWait: s.SwitchWait,
+		Switches: s.Switches, SwitchWait: s.SwitchWait, Segment: segmentOf(s),
 	}
 }
 

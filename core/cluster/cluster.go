@@ -39,6 +39,7 @@ type Settings struct {
 	RequeueExitHold  []int
 	MaxBatchRequeue  uint32
 	EnforceLimits    string // EnforcePartLimits: "", "NO", "ANY", "ALL"
+	MaxSwitchWait    uint32 // seconds; 0: Slurm's default of 300
 	KillInvalidDep   bool
 	UserTop          bool // SchedulerParameters=enable_user_top
 	GresTypes        []string

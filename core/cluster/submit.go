@@ -85,6 +85,7 @@ func (s *Submit) newJob(c *Cluster, now wlm.Time) (*wlm.Job, error) {
 	if err := unmanaged(op, spec); err != nil {
 		return nil, err
 	}
+	c.switchWait(spec)
 	if err := c.sizes(op, spec, part); err != nil {
 		return nil, err
 	}

@@ -362,7 +362,7 @@ func (f *feed) class(j *wlm.Job) *mirror.Class {
 		TresPerTask: key.TresPerTask, Share: key.Share, Contiguous: key.Contiguous, Overcommit: key.Overcommit,
 		Spread: key.SpreadJob, UseMinNodes: key.UseMinNodes, CoreSpec: key.CoreSpec, Licenses: key.Licenses, Reservation: key.Reservation,
 		Dist: key.Dist, GresFlags: key.GresFlags, CPUsPerGPU: key.CPUsPerGPU, TasksPerGPU: key.TasksPerGPU, MemPerGPU: key.MemPerGPU,
-		Switches: key.Switches, SwitchWait: key.SwitchWait}
+		Switches: key.Switches, SwitchWait: key.SwitchWait, Segment: key.Segment}
 	licenses, _ := cluster.ParseLicenses(key.Licenses)
 	for _, l := range licenses {
 		if i := slices.IndexFunc(f.licenses, func(h cluster.License) bool { return h.Name == l.Name }); i >= 0 {

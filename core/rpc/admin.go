@@ -40,6 +40,11 @@ func (s *Server) Config(context.Context, *ctlv1.ConfigRequest) (*ctlv1.ConfigRep
 	return r, nil
 }
 
+// Topology implements ctlv1.ControllerServer.
+func (s *Server) Topology(context.Context, *ctlv1.TopologyRequest) (*ctlv1.TopologyReply, error) {
+	return &ctlv1.TopologyReply{Site: s.deps.Conf().Topology.Encode()}, nil
+}
+
 // runtime is a value of scontrol show config that is not in any file.
 func (s *Server) runtime(key string) string {
 	switch key {

@@ -24,6 +24,7 @@ var rows = map[string]row{
 	ctlv1.Controller_Nodes_FullMethodName:           {need: auth.RoleUser},
 	ctlv1.Controller_Partitions_FullMethodName:      {need: auth.RoleUser},
 	ctlv1.Controller_Config_FullMethodName:          {need: auth.RoleUser},
+	ctlv1.Controller_Topology_FullMethodName:        {need: auth.RoleUser},
 	ctlv1.Controller_Script_FullMethodName:          {need: auth.RoleUser},
 	ctlv1.Controller_Signal_FullMethodName:          {need: auth.RoleUser},
 	ctlv1.Controller_UpdateJob_FullMethodName:       {need: auth.RoleUser},

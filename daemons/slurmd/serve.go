@@ -400,7 +400,7 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 		a, err := agent.Open(agent.Config{Node: n.Name, Cluster: d.cfg.ClusterName, Spool: spool, ConfPath: d.cfg.Path,
 			Addr: d.address(n), Facts: f, Gres: gres, Load: load, Hub: hub, Controllers: d.controllers, Connect: d.connect,
 			KillWait: d.cfg.KillWait, UnkillableTimeout: d.cfg.UnkillableStepTimeout, JobFileAppend: d.cfg.JobFileAppend,
-			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName, LoginEnv: loginEnv,
+			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName, LoginEnv: loginEnv, Where: d.where,
 			Plugins:       func() []*nodev1.PluginReport { return pluginReports(host) },
 			OnReconfigure: d.reload, OnShutdown: d.stop, OnPlugin: d.changePlugin, Log: d.log})
 		if err != nil {
@@ -409,6 +409,11 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// where is a node's address in the topology of a partition.
+func (d *daemon) where(node wlm.NodeName, partition string) (addr, pattern string) {
+	return d.cfg.Topology.Of(partition).Address(string(node))
 }
 
 func pluginReports(host *pluginhost.Host) (out []*nodev1.PluginReport) {

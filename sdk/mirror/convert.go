@@ -93,7 +93,7 @@ func ClassToWire(c *Class) *mirrorv1.Class {
 		Contiguous: c.Contiguous, Overcommit: c.Overcommit, Spread: c.Spread, UseMinNodes: c.UseMinNodes,
 		CoreSpec: c.CoreSpec, Licenses: text(c.Licenses), Reservation: text(c.Reservation), Dist: text(c.Dist),
 		CpusPerGpu: c.CPUsPerGPU, MemPerGpu: uint64(c.MemPerGPU), TasksPerGpu: c.TasksPerGPU, GresFlags: text(c.GresFlags),
-		Switches: c.Switches, SwitchWait: c.SwitchWait,
+		Switches: c.Switches, SwitchWait: c.SwitchWait, Segment: c.Segment,
 	}
 	for _, u := range c.Counters {
 		m.Counters = append(m.Counters, &mirrorv1.CounterUse{Counter: u.Counter, Amount: u.Amount})
@@ -114,7 +114,7 @@ func classOfWire(m *mirrorv1.Class) *Class {
 		Contiguous: m.GetContiguous(), Overcommit: m.GetOvercommit(), Spread: m.GetSpread(), UseMinNodes: m.GetUseMinNodes(),
 		CoreSpec: m.GetCoreSpec(), Licenses: m.GetLicenses(), Reservation: m.GetReservation(), Dist: m.GetDist(),
 		CPUsPerGPU: m.GetCpusPerGpu(), MemPerGPU: wlm.MiB(m.GetMemPerGpu()), TasksPerGPU: m.GetTasksPerGpu(),
-		GresFlags: m.GetGresFlags(), Switches: m.GetSwitches(), SwitchWait: m.GetSwitchWait(),
+		GresFlags: m.GetGresFlags(), Switches: m.GetSwitches(), SwitchWait: m.GetSwitchWait(), Segment: m.GetSegment(),
 	}
 	for _, u := range m.GetCounters() {
 		c.Counters = append(c.Counters, CounterUse{Counter: u.GetCounter(), Amount: u.GetAmount()})

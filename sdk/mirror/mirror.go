@@ -98,6 +98,7 @@ type Class struct {
 	GresFlags      string
 	Switches       uint32
 	SwitchWait     uint32 // seconds
+	Segment        uint32 // --segment: nodes that have to be in one block together; 0: not asked for
 }
 
 // CounterUse is how much of a counter a job uses while it runs.

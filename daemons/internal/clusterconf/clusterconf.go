@@ -10,6 +10,8 @@ import (
 
 	"github.com/sluice-hpc/sluice/conf"
 	"github.com/sluice-hpc/sluice/core/cluster"
+	"github.com/sluice-hpc/sluice/sdk/topology"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
 // Settings are the cluster's rules as the configuration states them.
@@ -29,6 +31,7 @@ func Settings(c *conf.Config) cluster.Settings {
 		ConfigOverrides: c.SlurmdParameters.Has("config_overrides"), MaxDependDepth: c.DependencyParameters.Int("max_depend_depth", 10),
 		MaxBatchRequeue: c.MaxBatchRequeue, EnforceLimits: c.EnforcePartLimits,
 		MaxArrayTasks:  c.SchedulerParameters.Int("max_array_tasks", 0),
+		MaxSwitchWait:  uint32(c.SchedulerParameters.Int("max_switch_wait", 300)),
 		UserTop:        c.SchedulerParameters.Has("enable_user_top"),
 		KillInvalidDep: c.DependencyParameters.Has("kill_invalid_depend") || c.SchedulerParameters.Has("kill_invalid_depend"),
 	}
@@ -57,7 +60,7 @@ func Settings(c *conf.Config) cluster.Settings {
 var policyKeys = []string{"SchedulerParameters", "SchedulerType", "SelectType", "SelectTypeParameters", "PriorityType",
 	"PriorityFlags", "PriorityMaxAge", "PriorityFavorSmall", "PriorityCalcPeriod", "PriorityWeightAge", "PriorityWeightAssoc",
 	"PriorityWeightFairshare", "PriorityWeightJobSize", "PriorityWeightPartition", "PriorityWeightQOS", "PriorityWeightTRES",
-	"Licenses"}
+	"Licenses", "TopologyPlugin"}
 
 // Policy returns the values of slurm.conf for the views of plugins.
 func Policy(c *conf.Config) map[string]string {
@@ -67,16 +70,33 @@ func Policy(c *conf.Config) map[string]string {
 			out[k] = v
 		}
 	}
+	if c.Topology != nil && len(c.Topology.Topologies) > 0 {
+		out["Topology"] = c.Topology.Encode()
+	}
 	return out
 }
 
 // Configure returns the command that brings the cluster in line with c.
 func Configure(c *conf.Config) *cluster.Configure {
 	f := &cluster.Configure{Settings: Settings(c), Nodes: slices.Clone(c.Nodes), Partitions: slices.Clone(c.Partitions)}
+	rankNodes(f.Nodes, c)
 	for i := range f.Partitions {
 		if f.Partitions[i].PriorityJob == 0 {
 			f.Partitions[i].PriorityJob = 1
 		}
 	}
 	return f
+}
+
+// rankNodes orders nodes by their switch or block if TopologyParam wants that.
+func rankNodes(nodes []wlm.Node, c *conf.Config) {
+	if c.Topology == nil {
+		return
+	}
+	t := c.Topology.Default()
+	if t == nil || !(t.Kind == topology.Tree && c.TopologyParam.Has("SwitchAsNodeRank") ||
+		t.Kind == topology.Block && c.TopologyParam.Has("BlockAsNodeRank")) {
+		return
+	}
+	slices.SortStableFunc(nodes, func(a, b wlm.Node) int { return t.Rank(string(a.Name)) - t.Rank(string(b.Name)) })
 }

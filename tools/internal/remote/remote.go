@@ -159,6 +159,12 @@ func (s *Source) Config(ctx context.Context) (*ctlv1.ConfigReply, error) {
 	return answer(s.Controller.Config(ctx, &ctlv1.ConfigRequest{}))
 }
 
+// Topology returns how the nodes are wired, as package topology encodes it.
+func (s *Source) Topology(ctx context.Context) (string, error) {
+	m, err := answer(s.Controller.Topology(ctx, &ctlv1.TopologyRequest{}))
+	return m.GetSite(), err
+}
+
 // Script returns a batch job's script.
 func (s *Source) Script(ctx context.Context, r *ctlv1.ScriptRequest) (*ctlv1.ScriptReply, error) {
 	return answer(s.Controller.Script(ctx, r))

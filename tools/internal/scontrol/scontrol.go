@@ -40,6 +40,7 @@ type reader interface {
 	Nodes(context.Context, *ctlv1.NodesRequest, func(*ctlv1.NodesReply) error) error
 	Partitions(context.Context, *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error)
 	Config(context.Context) (*ctlv1.ConfigReply, error)
+	Topology(context.Context) (string, error)
 	Script(context.Context, *ctlv1.ScriptRequest) (*ctlv1.ScriptReply, error)
 	Plugins(context.Context, *ctlv1.PluginsRequest) (*ctlv1.PluginsReply, error)
 	Shadows(context.Context) (*ctlv1.ShadowsReply, error)

@@ -30,7 +30,10 @@ type ctl struct {
 	down    bool
 	warned  []string
 	plugins []*ctlv1.ChangePluginRequest
+	wiring  string
 }
+
+func (c *ctl) Topology(context.Context) (string, error) { return c.wiring, nil }
 
 func (c *ctl) Config(context.Context) (*ctlv1.ConfigReply, error) {
 	m := &ctlv1.ConfigReply{Now: c.Now}

@@ -39,7 +39,7 @@ var entities = []entity{
 	}},
 	{[]string{"steps", "stepid"}, (*session).showSteps},
 	{[]string{"shadows"}, (*session).showShadows},
-	{[]string{"topology", "topoconf"}, func(*session, context.Context, string) {}},
+	{[]string{"topology", "topoconf"}, (*session).showTopology},
 }
 
 // show is "show entity [id]" or "show entity=id".

@@ -180,6 +180,7 @@ type shapeKey struct {
 	class    *mirror.Class
 	duration int64
 	user     int64
+	relaxed  bool // it waited for few switches long enough
 }
 
 func newRound(e *Engine, p *pass, r selector.Request) *round {
@@ -242,7 +243,7 @@ func (q *round) shape(j *mirror.Job, en *sched.Entry) *shape {
 	if duration <= 0 {
 		duration = endless
 	}
-	k := shapeKey{j.Class, duration, -1}
+	k := shapeKey{j.Class, duration, -1, q.relaxed(j)}
 	if q.p.owns || q.userMatters(j.Class) {
 		k.user = int64(j.User)
 	}
@@ -254,6 +255,10 @@ func (q *round) shape(j *mirror.Job, en *sched.Entry) *shape {
 	sh := &shape{req: q.request(j.Class), duration: duration, user: j.User}
 	sh.tries = make([]try, len(sh.req.needs))
 	for i, n := range sh.req.needs {
+		if k.relaxed && n.leaves > 0 {
+			any := *n
+			any.leaves, n = 0, &any
+		}
 		sh.tries[i] = try{need: n, shape: sh}
 	}
 	if plain(en) {

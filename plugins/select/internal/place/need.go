@@ -59,7 +59,11 @@ type need struct {
 	unbound    bool // any devices
 	cpusPerGPU int
 	memPerGPU  int64
-	spread     int // nodes over which a job's total is shared; 0: not known yet
+	fabric     *fabric // nil: any nodes are as good
+	leaves     int     // most leaf switches; 0: no bound
+	segment    int     // nodes in one block together; 0: no matter
+
+	spread int // nodes over which a job's total is shared; 0: not known yet
 
 	leastCores int32 // a node with fewer cores or less memory need not be looked at
 	leastMem   int64
@@ -102,6 +106,7 @@ func (t *table) compileIn(c *mirror.Class, part int32) *need {
 	}
 	n.takeTasks(c, t.params)
 	n.takeNodes(c, p)
+	n.takeWiring(t, c)
 	n.takeGres(t, c)
 	if n.never == 0 {
 		n.chooseNodes(t)
@@ -429,6 +434,14 @@ func (n *need) enough(t *table, slots bitmap) bool {
 }
 
 func (n *need) enoughOf(t *table, slots bitmap) bool {
+	if n.fabric != nil {
+		return slices.ContainsFunc(n.fabric.roots, func(r bitmap) bool { return n.enoughIn(t, intersect(slots, r)) })
+	}
+	return n.enoughIn(t, slots)
+}
+
+// enoughIn is enoughOf for nodes that are all within reach of each other.
+func (n *need) enoughIn(t *table, slots bitmap) bool {
 	if slots.count() < n.min {
 		return false
 	}
@@ -481,6 +494,7 @@ func (n *need) words() string {
 	case n.memCPU > 0:
 		fmt.Fprintf(&b, " and %dM per CPU", n.memCPU)
 	}
+	b.WriteString(n.switchNote())
 	return b.String()
 }
 

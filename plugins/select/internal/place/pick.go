@@ -56,7 +56,7 @@ func (n *need) simple() bool {
 // whose node does not fit are cleared from nodes.
 func (k *picker) run(n *need, nodes bitmap, fitOf func(int32) int, cores []int32) bool {
 	k.n, k.nodes, k.fitOf, k.cores = n, nodes, fitOf, cores
-	if k.first != nil && k.runFirst(nodes) {
+	if k.first != nil && n.fabric == nil && k.runFirst(nodes) {
 		return true
 	}
 	if n.prefer != nil {
@@ -153,6 +153,8 @@ func (k *picker) attempt(least, target, most int) bool {
 		return k.contiguous(l)
 	case k.n.lln:
 		return k.leastLoaded(l)
+	case k.n.fabric != nil:
+		return k.inFabric(l)
 	}
 	if k.nodes.count() <= exactNodes {
 		return k.bestRuns(l) || k.acceptable(l) || k.widest(l)

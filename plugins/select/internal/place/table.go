@@ -46,6 +46,8 @@ type table struct {
 	partSlots []bitmap
 	names     map[string]int32
 	mostCores int32
+	wiring    string    // the setting that fabrics is of
+	fabrics   []*fabric // by partition; nil: any nodes are as good
 
 	requests map[*mirror.Class]*request
 }
@@ -62,6 +64,7 @@ func newTable(v mirror.View, p params) *table {
 		breaks:   newBitmap(len(v.Nodes)),
 		names:    make(map[string]int32, len(v.Nodes)),
 		requests: map[*mirror.Class]*request{},
+		wiring:   v.Setting("Topology"),
 	}
 	for i := range t.nodes {
 		n := &t.nodes[i]
@@ -83,6 +86,7 @@ func newTable(v mirror.View, p params) *table {
 		}
 		t.partSlots = append(t.partSlots, slots)
 	}
+	t.wire()
 	return t
 }
 
@@ -158,7 +162,7 @@ func sameKind(a, b *mirror.Node) bool {
 
 // current reports whether the table still says what the view says.
 func (t *table) current(v mirror.View, p params) bool {
-	if t.params != p || len(t.nodes) != len(v.Nodes) || len(t.parts) != len(v.Partitions) {
+	if t.params != p || t.wiring != v.Setting("Topology") || len(t.nodes) != len(v.Nodes) || len(t.parts) != len(v.Partitions) {
 		return false
 	}
 	for i := range t.nodes {

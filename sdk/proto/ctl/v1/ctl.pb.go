@@ -95,7 +95,7 @@ func (x UpdateJobRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdateJobRequest_Verb.Descriptor instead.
 func (UpdateJobRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{27, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{29, 0}
 }
 
 type UpdatePartitionRequest_Verb int32
@@ -144,7 +144,7 @@ func (x UpdatePartitionRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdatePartitionRequest_Verb.Descriptor instead.
 func (UpdatePartitionRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{30, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{32, 0}
 }
 
 type ChangePluginRequest_Verb int32
@@ -202,7 +202,7 @@ func (x ChangePluginRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangePluginRequest_Verb.Descriptor instead.
 func (ChangePluginRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45, 0}
 }
 
 // ErrorDetail is attached to every error status.
@@ -1436,6 +1436,87 @@ func (x *PartitionInfo) GetTotalMem() uint64 {
 	return 0
 }
 
+type TopologyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopologyRequest) Reset() {
+	*x = TopologyRequest{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopologyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopologyRequest) ProtoMessage() {}
+
+func (x *TopologyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopologyRequest.ProtoReflect.Descriptor instead.
+func (*TopologyRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{19}
+}
+
+// TopologyReply is how the nodes are wired.
+type TopologyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Site          string                 `protobuf:"bytes,1,opt,name=site,proto3" json:"site,omitempty"` // as sdk/topology encodes it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopologyReply) Reset() {
+	*x = TopologyReply{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopologyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopologyReply) ProtoMessage() {}
+
+func (x *TopologyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopologyReply.ProtoReflect.Descriptor instead.
+func (*TopologyReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TopologyReply) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
 type ConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1444,7 +1525,7 @@ type ConfigRequest struct {
 
 func (x *ConfigRequest) Reset() {
 	*x = ConfigRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[19]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1537,7 @@ func (x *ConfigRequest) String() string {
 func (*ConfigRequest) ProtoMessage() {}
 
 func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[19]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1550,7 @@ func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest.ProtoReflect.Descriptor instead.
 func (*ConfigRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{19}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{21}
 }
 
 type ConfigReply struct {
@@ -1482,7 +1563,7 @@ type ConfigReply struct {
 
 func (x *ConfigReply) Reset() {
 	*x = ConfigReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[20]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1575,7 @@ func (x *ConfigReply) String() string {
 func (*ConfigReply) ProtoMessage() {}
 
 func (x *ConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[20]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1588,7 @@ func (x *ConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigReply.ProtoReflect.Descriptor instead.
 func (*ConfigReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{20}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ConfigReply) GetValues() []*ConfigValue {
@@ -1537,7 +1618,7 @@ type ConfigValue struct {
 
 func (x *ConfigValue) Reset() {
 	*x = ConfigValue{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1630,7 @@ func (x *ConfigValue) String() string {
 func (*ConfigValue) ProtoMessage() {}
 
 func (x *ConfigValue) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1643,7 @@ func (x *ConfigValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigValue.ProtoReflect.Descriptor instead.
 func (*ConfigValue) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{21}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConfigValue) GetKey() string {
@@ -1609,7 +1690,7 @@ type ScriptRequest struct {
 
 func (x *ScriptRequest) Reset() {
 	*x = ScriptRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1702,7 @@ func (x *ScriptRequest) String() string {
 func (*ScriptRequest) ProtoMessage() {}
 
 func (x *ScriptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1715,7 @@ func (x *ScriptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScriptRequest.ProtoReflect.Descriptor instead.
 func (*ScriptRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{22}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ScriptRequest) GetJob() uint32 {
@@ -1653,7 +1734,7 @@ type ScriptReply struct {
 
 func (x *ScriptReply) Reset() {
 	*x = ScriptReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1746,7 @@ func (x *ScriptReply) String() string {
 func (*ScriptReply) ProtoMessage() {}
 
 func (x *ScriptReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1759,7 @@ func (x *ScriptReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScriptReply.ProtoReflect.Descriptor instead.
 func (*ScriptReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{23}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ScriptReply) GetScript() []byte {
@@ -1703,7 +1784,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1796,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1809,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{24}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SignalRequest) GetFilter() *JobFilter {
@@ -1790,7 +1871,7 @@ type SignalReply struct {
 
 func (x *SignalReply) Reset() {
 	*x = SignalReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1883,7 @@ func (x *SignalReply) String() string {
 func (*SignalReply) ProtoMessage() {}
 
 func (x *SignalReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1896,7 @@ func (x *SignalReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalReply.ProtoReflect.Descriptor instead.
 func (*SignalReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{25}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SignalReply) GetResults() []*SignalResult {
@@ -1844,7 +1925,7 @@ type SignalResult struct {
 
 func (x *SignalResult) Reset() {
 	*x = SignalResult{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1937,7 @@ func (x *SignalResult) String() string {
 func (*SignalResult) ProtoMessage() {}
 
 func (x *SignalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1950,7 @@ func (x *SignalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResult.ProtoReflect.Descriptor instead.
 func (*SignalResult) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{26}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignalResult) GetRef() *JobRef {
@@ -1905,7 +1986,7 @@ type UpdateJobRequest struct {
 
 func (x *UpdateJobRequest) Reset() {
 	*x = UpdateJobRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +1998,7 @@ func (x *UpdateJobRequest) String() string {
 func (*UpdateJobRequest) ProtoMessage() {}
 
 func (x *UpdateJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2011,7 @@ func (x *UpdateJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateJobRequest.ProtoReflect.Descriptor instead.
 func (*UpdateJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{27}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpdateJobRequest) GetFilter() *JobFilter {
@@ -1972,7 +2053,7 @@ type UpdateJobReply struct {
 
 func (x *UpdateJobReply) Reset() {
 	*x = UpdateJobReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2065,7 @@ func (x *UpdateJobReply) String() string {
 func (*UpdateJobReply) ProtoMessage() {}
 
 func (x *UpdateJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2078,7 @@ func (x *UpdateJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateJobReply.ProtoReflect.Descriptor instead.
 func (*UpdateJobReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{28}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpdateJobReply) GetResults() []*SignalResult {
@@ -2031,7 +2112,7 @@ type UpdateNodeRequest struct {
 
 func (x *UpdateNodeRequest) Reset() {
 	*x = UpdateNodeRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2124,7 @@ func (x *UpdateNodeRequest) String() string {
 func (*UpdateNodeRequest) ProtoMessage() {}
 
 func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2137,7 @@ func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateNodeRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{29}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpdateNodeRequest) GetNodes() string {
@@ -2084,7 +2165,7 @@ type UpdatePartitionRequest struct {
 
 func (x *UpdatePartitionRequest) Reset() {
 	*x = UpdatePartitionRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2177,7 @@ func (x *UpdatePartitionRequest) String() string {
 func (*UpdatePartitionRequest) ProtoMessage() {}
 
 func (x *UpdatePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2190,7 @@ func (x *UpdatePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePartitionRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{30}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpdatePartitionRequest) GetVerb() UpdatePartitionRequest_Verb {
@@ -2142,7 +2223,7 @@ type UpdateReply struct {
 
 func (x *UpdateReply) Reset() {
 	*x = UpdateReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2235,7 @@ func (x *UpdateReply) String() string {
 func (*UpdateReply) ProtoMessage() {}
 
 func (x *UpdateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2248,7 @@ func (x *UpdateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateReply.ProtoReflect.Descriptor instead.
 func (*UpdateReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{31}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateReply) GetMessages() []string {
@@ -2187,7 +2268,7 @@ type CompleteRequest struct {
 
 func (x *CompleteRequest) Reset() {
 	*x = CompleteRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2280,7 @@ func (x *CompleteRequest) String() string {
 func (*CompleteRequest) ProtoMessage() {}
 
 func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2293,7 @@ func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteRequest.ProtoReflect.Descriptor instead.
 func (*CompleteRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{32}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CompleteRequest) GetJob() uint32 {
@@ -2239,7 +2320,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2332,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2345,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{33}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchJobRequest) GetJob() uint32 {
@@ -2292,7 +2373,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2385,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2398,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{34}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchRequest) GetKinds() []v11.Kind {
@@ -2353,7 +2434,7 @@ type WatchReply struct {
 
 func (x *WatchReply) Reset() {
 	*x = WatchReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2446,7 @@ func (x *WatchReply) String() string {
 func (*WatchReply) ProtoMessage() {}
 
 func (x *WatchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2459,7 @@ func (x *WatchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReply.ProtoReflect.Descriptor instead.
 func (*WatchReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{35}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchReply) GetPosition() uint64 {
@@ -2418,7 +2499,7 @@ type ForecastRequest struct {
 
 func (x *ForecastRequest) Reset() {
 	*x = ForecastRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2511,7 @@ func (x *ForecastRequest) String() string {
 func (*ForecastRequest) ProtoMessage() {}
 
 func (x *ForecastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2524,7 @@ func (x *ForecastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastRequest.ProtoReflect.Descriptor instead.
 func (*ForecastRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{36}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ForecastRequest) GetFilter() *JobFilter {
@@ -2466,7 +2547,7 @@ type ForecastReply struct {
 
 func (x *ForecastReply) Reset() {
 	*x = ForecastReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2559,7 @@ func (x *ForecastReply) String() string {
 func (*ForecastReply) ProtoMessage() {}
 
 func (x *ForecastReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2572,7 @@ func (x *ForecastReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastReply.ProtoReflect.Descriptor instead.
 func (*ForecastReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{37}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ForecastReply) GetStart() int64 {
@@ -2538,7 +2619,7 @@ type ReconfigureRequest struct {
 
 func (x *ReconfigureRequest) Reset() {
 	*x = ReconfigureRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2631,7 @@ func (x *ReconfigureRequest) String() string {
 func (*ReconfigureRequest) ProtoMessage() {}
 
 func (x *ReconfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2644,7 @@ func (x *ReconfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconfigureRequest.ProtoReflect.Descriptor instead.
 func (*ReconfigureRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{38}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReconfigureRequest) GetDryRun() bool {
@@ -2583,7 +2664,7 @@ type ReconfigureReply struct {
 
 func (x *ReconfigureReply) Reset() {
 	*x = ReconfigureReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2676,7 @@ func (x *ReconfigureReply) String() string {
 func (*ReconfigureReply) ProtoMessage() {}
 
 func (x *ReconfigureReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2689,7 @@ func (x *ReconfigureReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconfigureReply.ProtoReflect.Descriptor instead.
 func (*ReconfigureReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{39}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReconfigureReply) GetChanges() []string {
@@ -2634,7 +2715,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2727,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2740,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{40}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ShutdownRequest) GetControllerOnly() bool {
@@ -2678,7 +2759,7 @@ type PluginsRequest struct {
 
 func (x *PluginsRequest) Reset() {
 	*x = PluginsRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2771,7 @@ func (x *PluginsRequest) String() string {
 func (*PluginsRequest) ProtoMessage() {}
 
 func (x *PluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2784,7 @@ func (x *PluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsRequest.ProtoReflect.Descriptor instead.
 func (*PluginsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{41}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PluginsRequest) GetName() string {
@@ -2746,7 +2827,7 @@ type PluginInfo struct {
 
 func (x *PluginInfo) Reset() {
 	*x = PluginInfo{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +2839,7 @@ func (x *PluginInfo) String() string {
 func (*PluginInfo) ProtoMessage() {}
 
 func (x *PluginInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +2852,7 @@ func (x *PluginInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginInfo.ProtoReflect.Descriptor instead.
 func (*PluginInfo) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{42}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PluginInfo) GetKind() string {
@@ -2960,7 +3041,7 @@ type ChangePluginRequest struct {
 
 func (x *ChangePluginRequest) Reset() {
 	*x = ChangePluginRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3053,7 @@ func (x *ChangePluginRequest) String() string {
 func (*ChangePluginRequest) ProtoMessage() {}
 
 func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3066,7 @@ func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePluginRequest.ProtoReflect.Descriptor instead.
 func (*ChangePluginRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ChangePluginRequest) GetVerb() ChangePluginRequest_Verb {
@@ -3018,7 +3099,7 @@ type ChangePluginReply struct {
 
 func (x *ChangePluginReply) Reset() {
 	*x = ChangePluginReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3111,7 @@ func (x *ChangePluginReply) String() string {
 func (*ChangePluginReply) ProtoMessage() {}
 
 func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3124,7 @@ func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePluginReply.ProtoReflect.Descriptor instead.
 func (*ChangePluginReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ChangePluginReply) GetMessages() []string {
@@ -3061,7 +3142,7 @@ type ShadowsRequest struct {
 
 func (x *ShadowsRequest) Reset() {
 	*x = ShadowsRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3154,7 @@ func (x *ShadowsRequest) String() string {
 func (*ShadowsRequest) ProtoMessage() {}
 
 func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3167,7 @@ func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowsRequest.ProtoReflect.Descriptor instead.
 func (*ShadowsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
 }
 
 type ShadowsReply struct {
@@ -3098,7 +3179,7 @@ type ShadowsReply struct {
 
 func (x *ShadowsReply) Reset() {
 	*x = ShadowsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3191,7 @@ func (x *ShadowsReply) String() string {
 func (*ShadowsReply) ProtoMessage() {}
 
 func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3204,7 @@ func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowsReply.ProtoReflect.Descriptor instead.
 func (*ShadowsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ShadowsReply) GetShadows() []*ShadowReport {
@@ -3163,7 +3244,7 @@ type ShadowReport struct {
 
 func (x *ShadowReport) Reset() {
 	*x = ShadowReport{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3175,7 +3256,7 @@ func (x *ShadowReport) String() string {
 func (*ShadowReport) ProtoMessage() {}
 
 func (x *ShadowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3188,7 +3269,7 @@ func (x *ShadowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowReport.ProtoReflect.Descriptor instead.
 func (*ShadowReport) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ShadowReport) GetKind() string {
@@ -3353,7 +3434,7 @@ type ShadowSide struct {
 
 func (x *ShadowSide) Reset() {
 	*x = ShadowSide{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3446,7 @@ func (x *ShadowSide) String() string {
 func (*ShadowSide) ProtoMessage() {}
 
 func (x *ShadowSide) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3459,7 @@ func (x *ShadowSide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowSide.ProtoReflect.Descriptor instead.
 func (*ShadowSide) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ShadowSide) GetWaitMean() float64 {
@@ -3441,7 +3522,7 @@ type ShadowJob struct {
 
 func (x *ShadowJob) Reset() {
 	*x = ShadowJob{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +3534,7 @@ func (x *ShadowJob) String() string {
 func (*ShadowJob) ProtoMessage() {}
 
 func (x *ShadowJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +3547,7 @@ func (x *ShadowJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowJob.ProtoReflect.Descriptor instead.
 func (*ShadowJob) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ShadowJob) GetJob() uint32 {
@@ -3499,7 +3580,7 @@ type PluginsReply struct {
 
 func (x *PluginsReply) Reset() {
 	*x = PluginsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3592,7 @@ func (x *PluginsReply) String() string {
 func (*PluginsReply) ProtoMessage() {}
 
 func (x *PluginsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3605,7 @@ func (x *PluginsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsReply.ProtoReflect.Descriptor instead.
 func (*PluginsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PluginsReply) GetPlugins() []*PluginInfo {
@@ -3543,7 +3624,7 @@ type DiagRequest struct {
 
 func (x *DiagRequest) Reset() {
 	*x = DiagRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +3636,7 @@ func (x *DiagRequest) String() string {
 func (*DiagRequest) ProtoMessage() {}
 
 func (x *DiagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +3649,7 @@ func (x *DiagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagRequest.ProtoReflect.Descriptor instead.
 func (*DiagRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DiagRequest) GetReset_() bool {
@@ -3589,7 +3670,7 @@ type DiagReply struct {
 
 func (x *DiagReply) Reset() {
 	*x = DiagReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3682,7 @@ func (x *DiagReply) String() string {
 func (*DiagReply) ProtoMessage() {}
 
 func (x *DiagReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +3695,7 @@ func (x *DiagReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagReply.ProtoReflect.Descriptor instead.
 func (*DiagReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DiagReply) GetCounters() map[string]int64 {
@@ -3648,7 +3729,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3741,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3754,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TokenRequest) GetUser() string {
@@ -3699,7 +3780,7 @@ type TokenReply struct {
 
 func (x *TokenReply) Reset() {
 	*x = TokenReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3711,7 +3792,7 @@ func (x *TokenReply) String() string {
 func (*TokenReply) ProtoMessage() {}
 
 func (x *TokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3724,7 +3805,7 @@ func (x *TokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReply.ProtoReflect.Descriptor instead.
 func (*TokenReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TokenReply) GetToken() string {
@@ -3744,7 +3825,7 @@ type SetDebugRequest struct {
 
 func (x *SetDebugRequest) Reset() {
 	*x = SetDebugRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +3837,7 @@ func (x *SetDebugRequest) String() string {
 func (*SetDebugRequest) ProtoMessage() {}
 
 func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +3850,7 @@ func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDebugRequest.ProtoReflect.Descriptor instead.
 func (*SetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SetDebugRequest) GetLevel() string {
@@ -3891,7 +3972,10 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"totalNodes\x12\x1d\n" +
 	"\n" +
 	"total_cpus\x18\x03 \x01(\rR\ttotalCpus\x12\x1b\n" +
-	"\ttotal_mem\x18\x04 \x01(\x04R\btotalMem\"\x0f\n" +
+	"\ttotal_mem\x18\x04 \x01(\x04R\btotalMem\"\x11\n" +
+	"\x0fTopologyRequest\"#\n" +
+	"\rTopologyReply\x12\x12\n" +
+	"\x04site\x18\x01 \x01(\tR\x04site\"\x0f\n" +
 	"\rConfigRequest\"S\n" +
 	"\vConfigReply\x122\n" +
 	"\x06values\x18\x01 \x03(\v2\x1a.sluice.ctl.v1.ConfigValueR\x06values\x12\x10\n" +
@@ -4116,7 +4200,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"=\n" +
 	"\x0fSetDebugRequest\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x14\n" +
-	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\xbe\r\n" +
+	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\x88\x0e\n" +
 	"\n" +
 	"Controller\x12<\n" +
 	"\x04Ping\x12\x1a.sluice.ctl.v1.PingRequest\x1a\x18.sluice.ctl.v1.PingReply\x12B\n" +
@@ -4126,7 +4210,8 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x05Nodes\x12\x1b.sluice.ctl.v1.NodesRequest\x1a\x19.sluice.ctl.v1.NodesReply0\x01\x12N\n" +
 	"\n" +
 	"Partitions\x12 .sluice.ctl.v1.PartitionsRequest\x1a\x1e.sluice.ctl.v1.PartitionsReply\x12B\n" +
-	"\x06Config\x12\x1c.sluice.ctl.v1.ConfigRequest\x1a\x1a.sluice.ctl.v1.ConfigReply\x12B\n" +
+	"\x06Config\x12\x1c.sluice.ctl.v1.ConfigRequest\x1a\x1a.sluice.ctl.v1.ConfigReply\x12H\n" +
+	"\bTopology\x12\x1e.sluice.ctl.v1.TopologyRequest\x1a\x1c.sluice.ctl.v1.TopologyReply\x12B\n" +
 	"\x06Script\x12\x1c.sluice.ctl.v1.ScriptRequest\x1a\x1a.sluice.ctl.v1.ScriptReply\x12B\n" +
 	"\x06Signal\x12\x1c.sluice.ctl.v1.SignalRequest\x1a\x1a.sluice.ctl.v1.SignalReply\x12K\n" +
 	"\tUpdateJob\x12\x1f.sluice.ctl.v1.UpdateJobRequest\x1a\x1d.sluice.ctl.v1.UpdateJobReply\x12J\n" +
@@ -4159,7 +4244,7 @@ func file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_ctl_v1_ctl_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_sdk_proto_ctl_v1_ctl_proto_goTypes = []any{
 	(UpdateJobRequest_Verb)(0),       // 0: sluice.ctl.v1.UpdateJobRequest.Verb
 	(UpdatePartitionRequest_Verb)(0), // 1: sluice.ctl.v1.UpdatePartitionRequest.Verb
@@ -4183,150 +4268,154 @@ var file_sdk_proto_ctl_v1_ctl_proto_goTypes = []any{
 	(*PartitionsRequest)(nil),        // 19: sluice.ctl.v1.PartitionsRequest
 	(*PartitionsReply)(nil),          // 20: sluice.ctl.v1.PartitionsReply
 	(*PartitionInfo)(nil),            // 21: sluice.ctl.v1.PartitionInfo
-	(*ConfigRequest)(nil),            // 22: sluice.ctl.v1.ConfigRequest
-	(*ConfigReply)(nil),              // 23: sluice.ctl.v1.ConfigReply
-	(*ConfigValue)(nil),              // 24: sluice.ctl.v1.ConfigValue
-	(*ScriptRequest)(nil),            // 25: sluice.ctl.v1.ScriptRequest
-	(*ScriptReply)(nil),              // 26: sluice.ctl.v1.ScriptReply
-	(*SignalRequest)(nil),            // 27: sluice.ctl.v1.SignalRequest
-	(*SignalReply)(nil),              // 28: sluice.ctl.v1.SignalReply
-	(*SignalResult)(nil),             // 29: sluice.ctl.v1.SignalResult
-	(*UpdateJobRequest)(nil),         // 30: sluice.ctl.v1.UpdateJobRequest
-	(*UpdateJobReply)(nil),           // 31: sluice.ctl.v1.UpdateJobReply
-	(*UpdateNodeRequest)(nil),        // 32: sluice.ctl.v1.UpdateNodeRequest
-	(*UpdatePartitionRequest)(nil),   // 33: sluice.ctl.v1.UpdatePartitionRequest
-	(*UpdateReply)(nil),              // 34: sluice.ctl.v1.UpdateReply
-	(*CompleteRequest)(nil),          // 35: sluice.ctl.v1.CompleteRequest
-	(*WatchJobRequest)(nil),          // 36: sluice.ctl.v1.WatchJobRequest
-	(*WatchRequest)(nil),             // 37: sluice.ctl.v1.WatchRequest
-	(*WatchReply)(nil),               // 38: sluice.ctl.v1.WatchReply
-	(*ForecastRequest)(nil),          // 39: sluice.ctl.v1.ForecastRequest
-	(*ForecastReply)(nil),            // 40: sluice.ctl.v1.ForecastReply
-	(*ReconfigureRequest)(nil),       // 41: sluice.ctl.v1.ReconfigureRequest
-	(*ReconfigureReply)(nil),         // 42: sluice.ctl.v1.ReconfigureReply
-	(*ShutdownRequest)(nil),          // 43: sluice.ctl.v1.ShutdownRequest
-	(*PluginsRequest)(nil),           // 44: sluice.ctl.v1.PluginsRequest
-	(*PluginInfo)(nil),               // 45: sluice.ctl.v1.PluginInfo
-	(*ChangePluginRequest)(nil),      // 46: sluice.ctl.v1.ChangePluginRequest
-	(*ChangePluginReply)(nil),        // 47: sluice.ctl.v1.ChangePluginReply
-	(*ShadowsRequest)(nil),           // 48: sluice.ctl.v1.ShadowsRequest
-	(*ShadowsReply)(nil),             // 49: sluice.ctl.v1.ShadowsReply
-	(*ShadowReport)(nil),             // 50: sluice.ctl.v1.ShadowReport
-	(*ShadowSide)(nil),               // 51: sluice.ctl.v1.ShadowSide
-	(*ShadowJob)(nil),                // 52: sluice.ctl.v1.ShadowJob
-	(*PluginsReply)(nil),             // 53: sluice.ctl.v1.PluginsReply
-	(*DiagRequest)(nil),              // 54: sluice.ctl.v1.DiagRequest
-	(*DiagReply)(nil),                // 55: sluice.ctl.v1.DiagReply
-	(*TokenRequest)(nil),             // 56: sluice.ctl.v1.TokenRequest
-	(*TokenReply)(nil),               // 57: sluice.ctl.v1.TokenReply
-	(*SetDebugRequest)(nil),          // 58: sluice.ctl.v1.SetDebugRequest
-	nil,                              // 59: sluice.ctl.v1.UpdateJobRequest.SetEntry
-	nil,                              // 60: sluice.ctl.v1.UpdateNodeRequest.SetEntry
-	nil,                              // 61: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	nil,                              // 62: sluice.ctl.v1.DiagReply.CountersEntry
-	nil,                              // 63: sluice.ctl.v1.DiagReply.GaugesEntry
-	(*v1.Spec)(nil),                  // 64: sluice.wlm.v1.Spec
-	(*v1.IDRange)(nil),               // 65: sluice.wlm.v1.IDRange
-	(*v1.Job)(nil),                   // 66: sluice.wlm.v1.Job
-	(*v1.Outlook)(nil),               // 67: sluice.wlm.v1.Outlook
-	(*v1.Step)(nil),                  // 68: sluice.wlm.v1.Step
-	(*v1.Node)(nil),                  // 69: sluice.wlm.v1.Node
-	(*v1.Partition)(nil),             // 70: sluice.wlm.v1.Partition
-	(v11.Kind)(0),                    // 71: sluice.event.v1.Kind
-	(*v11.Event)(nil),                // 72: sluice.event.v1.Event
+	(*TopologyRequest)(nil),          // 22: sluice.ctl.v1.TopologyRequest
+	(*TopologyReply)(nil),            // 23: sluice.ctl.v1.TopologyReply
+	(*ConfigRequest)(nil),            // 24: sluice.ctl.v1.ConfigRequest
+	(*ConfigReply)(nil),              // 25: sluice.ctl.v1.ConfigReply
+	(*ConfigValue)(nil),              // 26: sluice.ctl.v1.ConfigValue
+	(*ScriptRequest)(nil),            // 27: sluice.ctl.v1.ScriptRequest
+	(*ScriptReply)(nil),              // 28: sluice.ctl.v1.ScriptReply
+	(*SignalRequest)(nil),            // 29: sluice.ctl.v1.SignalRequest
+	(*SignalReply)(nil),              // 30: sluice.ctl.v1.SignalReply
+	(*SignalResult)(nil),             // 31: sluice.ctl.v1.SignalResult
+	(*UpdateJobRequest)(nil),         // 32: sluice.ctl.v1.UpdateJobRequest
+	(*UpdateJobReply)(nil),           // 33: sluice.ctl.v1.UpdateJobReply
+	(*UpdateNodeRequest)(nil),        // 34: sluice.ctl.v1.UpdateNodeRequest
+	(*UpdatePartitionRequest)(nil),   // 35: sluice.ctl.v1.UpdatePartitionRequest
+	(*UpdateReply)(nil),              // 36: sluice.ctl.v1.UpdateReply
+	(*CompleteRequest)(nil),          // 37: sluice.ctl.v1.CompleteRequest
+	(*WatchJobRequest)(nil),          // 38: sluice.ctl.v1.WatchJobRequest
+	(*WatchRequest)(nil),             // 39: sluice.ctl.v1.WatchRequest
+	(*WatchReply)(nil),               // 40: sluice.ctl.v1.WatchReply
+	(*ForecastRequest)(nil),          // 41: sluice.ctl.v1.ForecastRequest
+	(*ForecastReply)(nil),            // 42: sluice.ctl.v1.ForecastReply
+	(*ReconfigureRequest)(nil),       // 43: sluice.ctl.v1.ReconfigureRequest
+	(*ReconfigureReply)(nil),         // 44: sluice.ctl.v1.ReconfigureReply
+	(*ShutdownRequest)(nil),          // 45: sluice.ctl.v1.ShutdownRequest
+	(*PluginsRequest)(nil),           // 46: sluice.ctl.v1.PluginsRequest
+	(*PluginInfo)(nil),               // 47: sluice.ctl.v1.PluginInfo
+	(*ChangePluginRequest)(nil),      // 48: sluice.ctl.v1.ChangePluginRequest
+	(*ChangePluginReply)(nil),        // 49: sluice.ctl.v1.ChangePluginReply
+	(*ShadowsRequest)(nil),           // 50: sluice.ctl.v1.ShadowsRequest
+	(*ShadowsReply)(nil),             // 51: sluice.ctl.v1.ShadowsReply
+	(*ShadowReport)(nil),             // 52: sluice.ctl.v1.ShadowReport
+	(*ShadowSide)(nil),               // 53: sluice.ctl.v1.ShadowSide
+	(*ShadowJob)(nil),                // 54: sluice.ctl.v1.ShadowJob
+	(*PluginsReply)(nil),             // 55: sluice.ctl.v1.PluginsReply
+	(*DiagRequest)(nil),              // 56: sluice.ctl.v1.DiagRequest
+	(*DiagReply)(nil),                // 57: sluice.ctl.v1.DiagReply
+	(*TokenRequest)(nil),             // 58: sluice.ctl.v1.TokenRequest
+	(*TokenReply)(nil),               // 59: sluice.ctl.v1.TokenReply
+	(*SetDebugRequest)(nil),          // 60: sluice.ctl.v1.SetDebugRequest
+	nil,                              // 61: sluice.ctl.v1.UpdateJobRequest.SetEntry
+	nil,                              // 62: sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	nil,                              // 63: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	nil,                              // 64: sluice.ctl.v1.DiagReply.CountersEntry
+	nil,                              // 65: sluice.ctl.v1.DiagReply.GaugesEntry
+	(*v1.Spec)(nil),                  // 66: sluice.wlm.v1.Spec
+	(*v1.IDRange)(nil),               // 67: sluice.wlm.v1.IDRange
+	(*v1.Job)(nil),                   // 68: sluice.wlm.v1.Job
+	(*v1.Outlook)(nil),               // 69: sluice.wlm.v1.Outlook
+	(*v1.Step)(nil),                  // 70: sluice.wlm.v1.Step
+	(*v1.Node)(nil),                  // 71: sluice.wlm.v1.Node
+	(*v1.Partition)(nil),             // 72: sluice.wlm.v1.Partition
+	(v11.Kind)(0),                    // 73: sluice.event.v1.Kind
+	(*v11.Event)(nil),                // 74: sluice.event.v1.Event
 }
 var file_sdk_proto_ctl_v1_ctl_proto_depIdxs = []int32{
-	64, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
+	66, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
 	11, // 1: sluice.ctl.v1.SubmitReply.job:type_name -> sluice.ctl.v1.JobInfo
-	40, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
+	42, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
 	9,  // 3: sluice.ctl.v1.JobFilter.refs:type_name -> sluice.ctl.v1.JobRef
-	65, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
+	67, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
 	8,  // 5: sluice.ctl.v1.JobsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	66, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
-	67, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
+	68, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
+	69, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
 	12, // 8: sluice.ctl.v1.JobInfo.addrs:type_name -> sluice.ctl.v1.NodeAddr
 	11, // 9: sluice.ctl.v1.JobsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
 	8,  // 10: sluice.ctl.v1.StepsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	68, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
+	70, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
 	11, // 12: sluice.ctl.v1.StepsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	69, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
+	71, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
 	17, // 14: sluice.ctl.v1.NodesReply.nodes:type_name -> sluice.ctl.v1.NodeInfo
 	21, // 15: sluice.ctl.v1.PartitionsReply.partitions:type_name -> sluice.ctl.v1.PartitionInfo
-	70, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
-	24, // 17: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
+	72, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
+	26, // 17: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
 	8,  // 18: sluice.ctl.v1.SignalRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	29, // 19: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
+	31, // 19: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
 	9,  // 20: sluice.ctl.v1.SignalResult.ref:type_name -> sluice.ctl.v1.JobRef
 	8,  // 21: sluice.ctl.v1.UpdateJobRequest.filter:type_name -> sluice.ctl.v1.JobFilter
 	0,  // 22: sluice.ctl.v1.UpdateJobRequest.verb:type_name -> sluice.ctl.v1.UpdateJobRequest.Verb
-	59, // 23: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
-	29, // 24: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
-	60, // 25: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	61, // 23: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
+	31, // 24: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
+	62, // 25: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
 	1,  // 26: sluice.ctl.v1.UpdatePartitionRequest.verb:type_name -> sluice.ctl.v1.UpdatePartitionRequest.Verb
-	61, // 27: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	71, // 28: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
-	72, // 29: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
+	63, // 27: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	73, // 28: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
+	74, // 29: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
 	11, // 30: sluice.ctl.v1.WatchReply.jobs:type_name -> sluice.ctl.v1.JobInfo
 	8,  // 31: sluice.ctl.v1.ForecastRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	24, // 32: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
+	26, // 32: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
 	2,  // 33: sluice.ctl.v1.ChangePluginRequest.verb:type_name -> sluice.ctl.v1.ChangePluginRequest.Verb
-	50, // 34: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
-	51, // 35: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
-	51, // 36: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
-	52, // 37: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
-	45, // 38: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
-	62, // 39: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
-	63, // 40: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
+	52, // 34: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
+	53, // 35: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
+	53, // 36: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
+	54, // 37: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
+	47, // 38: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
+	64, // 39: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
+	65, // 40: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
 	4,  // 41: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
 	6,  // 42: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
 	10, // 43: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
 	14, // 44: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
 	16, // 45: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
 	19, // 46: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
-	22, // 47: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
-	25, // 48: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
-	27, // 49: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
-	30, // 50: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
-	32, // 51: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
-	33, // 52: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
-	35, // 53: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
-	36, // 54: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
-	37, // 55: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
-	39, // 56: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
-	41, // 57: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
-	43, // 58: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
-	44, // 59: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
-	46, // 60: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
-	48, // 61: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
-	54, // 62: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
-	56, // 63: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
-	58, // 64: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
-	5,  // 65: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
-	7,  // 66: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
-	13, // 67: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
-	15, // 68: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
-	18, // 69: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
-	20, // 70: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
-	23, // 71: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
-	26, // 72: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
-	28, // 73: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
-	31, // 74: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
-	34, // 75: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
-	34, // 76: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
-	34, // 77: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
-	11, // 78: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
-	38, // 79: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
-	40, // 80: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
-	42, // 81: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
-	34, // 82: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
-	53, // 83: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
-	47, // 84: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
-	49, // 85: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
-	55, // 86: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
-	57, // 87: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
-	34, // 88: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
-	65, // [65:89] is the sub-list for method output_type
-	41, // [41:65] is the sub-list for method input_type
+	24, // 47: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
+	22, // 48: sluice.ctl.v1.Controller.Topology:input_type -> sluice.ctl.v1.TopologyRequest
+	27, // 49: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
+	29, // 50: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
+	32, // 51: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
+	34, // 52: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
+	35, // 53: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
+	37, // 54: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
+	38, // 55: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
+	39, // 56: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
+	41, // 57: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
+	43, // 58: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
+	45, // 59: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
+	46, // 60: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
+	48, // 61: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
+	50, // 62: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
+	56, // 63: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
+	58, // 64: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
+	60, // 65: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
+	5,  // 66: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
+	7,  // 67: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
+	13, // 68: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
+	15, // 69: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
+	18, // 70: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
+	20, // 71: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
+	25, // 72: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
+	23, // 73: sluice.ctl.v1.Controller.Topology:output_type -> sluice.ctl.v1.TopologyReply
+	28, // 74: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
+	30, // 75: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
+	33, // 76: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
+	36, // 77: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
+	36, // 78: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
+	36, // 79: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
+	11, // 80: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
+	40, // 81: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
+	42, // 82: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
+	44, // 83: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
+	36, // 84: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
+	55, // 85: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
+	49, // 86: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
+	51, // 87: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
+	57, // 88: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
+	59, // 89: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
+	36, // 90: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
+	66, // [66:91] is the sub-list for method output_type
+	41, // [41:66] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -4343,7 +4432,7 @@ func file_sdk_proto_ctl_v1_ctl_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_ctl_v1_ctl_proto_rawDesc), len(file_sdk_proto_ctl_v1_ctl_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   61,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Controller_Nodes_FullMethodName           = "/sluice.ctl.v1.Controller/Nodes"
 	Controller_Partitions_FullMethodName      = "/sluice.ctl.v1.Controller/Partitions"
 	Controller_Config_FullMethodName          = "/sluice.ctl.v1.Controller/Config"
+	Controller_Topology_FullMethodName        = "/sluice.ctl.v1.Controller/Topology"
 	Controller_Script_FullMethodName          = "/sluice.ctl.v1.Controller/Script"
 	Controller_Signal_FullMethodName          = "/sluice.ctl.v1.Controller/Signal"
 	Controller_UpdateJob_FullMethodName       = "/sluice.ctl.v1.Controller/UpdateJob"
@@ -63,6 +64,7 @@ type ControllerClient interface {
 	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[NodesReply], error)
 	Partitions(ctx context.Context, in *PartitionsRequest, opts ...grpc.CallOption) (*PartitionsReply, error)
 	Config(ctx context.Context, in *ConfigRequest, opts ...grpc.CallOption) (*ConfigReply, error)
+	Topology(ctx context.Context, in *TopologyRequest, opts ...grpc.CallOption) (*TopologyReply, error)
 	Script(ctx context.Context, in *ScriptRequest, opts ...grpc.CallOption) (*ScriptReply, error)
 	// Signal signals or cancels jobs, by reference or by filter, in one turn.
 	Signal(ctx context.Context, in *SignalRequest, opts ...grpc.CallOption) (*SignalReply, error)
@@ -180,6 +182,16 @@ func (c *controllerClient) Config(ctx context.Context, in *ConfigRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ConfigReply)
 	err := c.cc.Invoke(ctx, Controller_Config_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerClient) Topology(ctx context.Context, in *TopologyRequest, opts ...grpc.CallOption) (*TopologyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TopologyReply)
+	err := c.cc.Invoke(ctx, Controller_Topology_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -387,6 +399,7 @@ type ControllerServer interface {
 	Nodes(*NodesRequest, grpc.ServerStreamingServer[NodesReply]) error
 	Partitions(context.Context, *PartitionsRequest) (*PartitionsReply, error)
 	Config(context.Context, *ConfigRequest) (*ConfigReply, error)
+	Topology(context.Context, *TopologyRequest) (*TopologyReply, error)
 	Script(context.Context, *ScriptRequest) (*ScriptReply, error)
 	// Signal signals or cancels jobs, by reference or by filter, in one turn.
 	Signal(context.Context, *SignalRequest) (*SignalReply, error)
@@ -442,6 +455,9 @@ func (UnimplementedControllerServer) Partitions(context.Context, *PartitionsRequ
 }
 func (UnimplementedControllerServer) Config(context.Context, *ConfigRequest) (*ConfigReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Config not implemented")
+}
+func (UnimplementedControllerServer) Topology(context.Context, *TopologyRequest) (*TopologyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Topology not implemented")
 }
 func (UnimplementedControllerServer) Script(context.Context, *ScriptRequest) (*ScriptReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Script not implemented")
@@ -623,6 +639,24 @@ func _Controller_Config_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControllerServer).Config(ctx, req.(*ConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Controller_Topology_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TopologyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServer).Topology(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Controller_Topology_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServer).Topology(ctx, req.(*TopologyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -945,6 +979,10 @@ var Controller_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Config",
 			Handler:    _Controller_Config_Handler,
+		},
+		{
+			MethodName: "Topology",
+			Handler:    _Controller_Topology_Handler,
 		},
 		{
 			MethodName: "Script",

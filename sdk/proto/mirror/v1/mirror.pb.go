@@ -672,6 +672,7 @@ type Class struct {
 	GresFlags      string                 `protobuf:"bytes,40,opt,name=gres_flags,json=gresFlags,proto3" json:"gres_flags,omitempty"`
 	Switches       uint32                 `protobuf:"varint,41,opt,name=switches,proto3" json:"switches,omitempty"`
 	SwitchWait     uint32                 `protobuf:"varint,42,opt,name=switch_wait,json=switchWait,proto3" json:"switch_wait,omitempty"` // seconds
+	Segment        uint32                 `protobuf:"varint,43,opt,name=segment,proto3" json:"segment,omitempty"`                         // nodes; 0: none
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -996,6 +997,13 @@ func (x *Class) GetSwitches() uint32 {
 func (x *Class) GetSwitchWait() uint32 {
 	if x != nil {
 		return x.SwitchWait
+	}
+	return 0
+}
+
+func (x *Class) GetSegment() uint32 {
+	if x != nil {
+		return x.Segment
 	}
 	return 0
 }
@@ -1477,7 +1485,7 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\n" +
 	"over_count\x18\r \x01(\rR\toverCount\x12%\n" +
 	"\x0eexclusive_user\x18\x0e \x01(\bR\rexclusiveUser\x12-\n" +
-	"\x13max_cpus_per_socket\x18\x0f \x01(\rR\x10maxCpusPerSocket\"\xde\n" +
+	"\x13max_cpus_per_socket\x18\x0f \x01(\rR\x10maxCpusPerSocket\"\xf8\n" +
 	"\n" +
 	"\x05Class\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1e\n" +
@@ -1534,7 +1542,8 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"gres_flags\x18( \x01(\tR\tgresFlags\x12\x1a\n" +
 	"\bswitches\x18) \x01(\rR\bswitches\x12\x1f\n" +
 	"\vswitch_wait\x18* \x01(\rR\n" +
-	"switchWait\">\n" +
+	"switchWait\x12\x18\n" +
+	"\asegment\x18+ \x01(\rR\asegment\">\n" +
 	"\n" +
 	"CounterUse\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\rR\acounter\x12\x16\n" +
