@@ -191,7 +191,7 @@ func (l *launcher) start(s *step, spec *stepd.Spec, record *os.File) (events *os
 		return nil, err
 	}
 	title := "slurmstepd: [" + wlm.JobID(s.key.job).String() + "." + wlm.StepID(s.key.step).String() + "]"
-	p, err := os.StartProcess(l.stepd, []string{title}, &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=2"},
+	p, err := os.StartProcess(l.stepd, []string{title}, &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=1"},
 		Files: []*os.File{inR, outW, l.log(s.dir), recordFD: record}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	inR.Close()
 	outW.Close()
