@@ -69,12 +69,21 @@ func (b *book) end(j *wlm.Job, grace wlm.Time) error {
 	if was.End > 0 && j.End > was.End+grace {
 		return violation("job %s ends %d s after its limit", j.ID, j.End-was.End)
 	}
+	return b.release(j.ID)
+}
+
+// release enters that a run is over, or was taken off its nodes.
+func (b *book) release(id wlm.JobID) error {
+	was := b.running[id]
+	if was == nil {
+		return violation("job %s is requeued and did not run", id)
+	}
 	for i := range was.Alloc.Nodes {
 		a := &was.Alloc.Nodes[i]
 		n := b.t.Node(a.Node)
 		b.held[n.Index] = b.held[n.Index].AndNot(a.CPUs)
 		b.mem[n.Index] -= a.Mem
 	}
-	delete(b.running, j.ID)
+	delete(b.running, id)
 	return nil
 }

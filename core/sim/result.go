@@ -18,6 +18,8 @@ type Result struct {
 	Steps             int // moments at which something happened
 	Started           int
 	RefusedPlacements int // by the core, which a correct plugin never sees
+	NodeFailures      int // of virtual nodes
+	Requeues          int // of jobs that lost a node
 	Failures          int // of passes, because a plugin was away
 
 	Passes       []time.Duration // how long each took, on the wall clock
@@ -50,6 +52,8 @@ type JobResult struct {
 	Forecast   wlm.Time // of its start, when it first had one; -1: never
 	ForecastAt wlm.Time
 	Promise    wlm.Time // its forecast when it was first the oldest that waits; -1: it never waited as such
+	Requeues   int      // because a node failed
+	Lost       int64    // processor seconds of runs that a failing node ended
 	Refused    string   // why it was not accepted; empty: it was
 
 	started bool
@@ -106,11 +110,15 @@ type Summary struct {
 	WallSeconds      float64 `json:"wall_s"`
 	Speed            float64 `json:"times_real_time"`
 	RefusedPlacement int     `json:"refused_placements"`
+	NodeFailures     int     `json:"node_failures"`
+	NodeFailed       int     `json:"node_failed"` // jobs that ended for it
+	Requeued         int     `json:"requeued"`    // runs that began anew for it
+	LostSeconds      float64 `json:"lost_processor_s"`
 }
 
 // Summary computes the figures.
 func (r *Result) Summary(name string) Summary {
-	s := Summary{Name: name, Processors: r.Processors, Nodes: r.Nodes, Passes: len(r.Passes), RefusedPlacement: r.RefusedPlacements,
+	s := Summary{Name: name, NodeFailures: r.NodeFailures, Requeued: r.Requeues, Processors: r.Processors, Nodes: r.Nodes, Passes: len(r.Passes), RefusedPlacement: r.RefusedPlacements,
 		SchedSeconds: r.SchedTime.Seconds(), SelectSeconds: r.SelectTime.Seconds(), PrioritySeconds: r.PriorityTime.Seconds(),
 		WallSeconds: r.Wall.Seconds()}
 	for _, k := range r.Skipped {
@@ -127,6 +135,10 @@ func (r *Result) Summary(name string) Summary {
 	for _, j := range jobs {
 		first, last = min(first, j.Submit), max(last, j.End)
 		busy += float64(j.End-j.Start) * float64(j.Procs)
+		s.LostSeconds += float64(j.Lost)
+		if j.State == "NODE_FAIL" {
+			s.NodeFailed++
+		}
 		if j.State == "TIMEOUT" {
 			s.TimedOut++
 		}

@@ -25,6 +25,7 @@ type Options struct {
 	Sched     pass.Plugin
 	Select    pass.Plugin
 	Priority  pass.Plugin
+	Faults    *Faults       // nodes that fail; nil: none do
 	Begin     time.Time     // virtual time of the workload's start; zero: 2001-09-09
 	Age       time.Duration // how often all priorities are computed; 0: 5 minutes
 	// CheckEvery makes the core verify its own tables from scratch after every
@@ -73,8 +74,9 @@ type sim struct {
 	oldest int               // no job of the workload before it waits
 	byID   map[wlm.JobID]int // job of the workload
 	ends   ends
-	gone   []*wlm.Job // ending: their nodes report them gone
-	err    error      // the first violation
+	gone   []leaving // ending: their nodes report them gone
+	faults *plague
+	err    error // the first violation
 	result *Result
 	sched  *timed
 	sel    *timed
@@ -88,6 +90,13 @@ type end struct {
 }
 
 type ends []end
+
+// leaving is a run whose nodes still clean up.
+type leaving struct {
+	job      wlm.JobID
+	restarts uint32
+	nodes    []wlm.NodeName
+}
 
 func (e ends) Len() int { return len(e) }
 
@@ -134,6 +143,10 @@ func newSim(o Options) (*sim, error) {
 	s.result.Nodes = len(s.c.Nodes)
 	s.result.Jobs = make([]JobResult, len(o.Workload.Jobs))
 	s.book = newBook(s.c)
+	var err error
+	if s.faults, err = newPlague(o.Faults, s.c, s.begin); err != nil {
+		return nil, err
+	}
 	s.sched, s.sel, s.prio = &timed{Plugin: o.Sched}, &timed{Plugin: o.Select}, &timed{Plugin: o.Priority}
 	s.r = pass.New(pass.Options{Loop: s, Sched: s.sched, Select: s.sel, Priority: s.prio, Outlooks: s.outlooks,
 		Settings: o.Settings, Age: o.Age, Now: func() time.Time { return time.Unix(int64(s.now), 0) }, Log: o.Log}, &s.c.Tables)
@@ -209,6 +222,9 @@ func (s *sim) following() (at wlm.Time, ok bool) {
 	if len(s.ends) > 0 {
 		consider(s.ends[0].at)
 	}
+	if t, failing := s.faults.next(); failing && (ok || len(s.faults.away) > 0 && s.ended < len(s.o.Workload.Jobs)) {
+		consider(t)
+	}
 	if due := s.r.Due(); ok && due > s.now { // while there is something to wait for
 		consider(due)
 	}
@@ -219,6 +235,9 @@ func (s *sim) following() (at wlm.Time, ok bool) {
 func (s *sim) step(ctx context.Context) error {
 	for len(s.ends) > 0 && s.ends[0].at <= s.now {
 		s.over(ctx, heap.Pop(&s.ends).(end).job)
+	}
+	if err := s.strike(ctx); err != nil {
+		return err
 	}
 	for s.next < len(s.o.Workload.Jobs) && s.begin+s.o.Workload.Jobs[s.next].Submit <= s.now {
 		if err := s.submit(ctx); err != nil {
@@ -287,6 +306,9 @@ func (s *sim) submit(ctx context.Context) error {
 	j := &s.o.Workload.Jobs[i]
 	spec := &wlm.Spec{Name: "job", User: j.User, UserName: "user", GroupName: "users", Priority: wlm.Unset, CoreSpec: wlm.Unset,
 		NTasks: j.Procs, TimeLimit: j.Limit, MemPerCPU: j.MemPerCPU, Requeue: wlm.No}
+	if s.faults != nil && !s.faults.Keep {
+		spec.Requeue = wlm.Yes
+	}
 	if j.Partition != "" {
 		spec.Partitions = []string{j.Partition}
 	}
@@ -336,13 +358,20 @@ func (s *sim) hear(e *cluster.Event) {
 		}
 		heap.Push(&s.ends, end{at, e.Job.ID})
 	case eventv1.Kind_JOB_ENDING:
-		s.gone = append(s.gone, e.Job)
+		s.gone = append(s.gone, leaving{e.Job.ID, e.Job.Restarts, e.Job.Cleaning})
+	case eventv1.Kind_JOB_REQUEUED:
+		if known && e.Previous != nil {
+			note(s.requeued(i, e.Previous, e.Job))
+		}
 	case eventv1.Kind_JOB_ENDED:
 		if !known {
 			return
 		}
 		note(s.book.end(e.Job, s.grace(e.Job)))
 		r := &s.result.Jobs[i]
+		if e.Job.State == wlm.NodeFail {
+			r.Lost += int64(e.Job.End-e.Job.Start) * int64(r.Procs)
+		}
 		r.End, r.State = e.Job.End-s.begin, wlm.StateName(e.Job.State, e.Job.Flags)
 		delete(s.byID, e.Job.ID)
 		s.ended++
@@ -377,8 +406,8 @@ func (s *sim) clean(ctx context.Context) {
 	for len(s.gone) > 0 {
 		j := s.gone[0]
 		s.gone = s.gone[1:]
-		for _, n := range j.Cleaning {
-			s.report(ctx, n, &nodev1.Report{Body: &nodev1.Report_JobGone{JobGone: &nodev1.JobGone{Job: uint32(j.ID), Restarts: j.Restarts}}})
+		for _, n := range j.nodes {
+			s.report(ctx, n, &nodev1.Report{Body: &nodev1.Report_JobGone{JobGone: &nodev1.JobGone{Job: uint32(j.job), Restarts: j.restarts}}})
 		}
 	}
 }

@@ -72,7 +72,9 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 	t := &Trace{}
 	lines := bufio.NewScanner(b)
 	lines.Buffer(nil, maxLine)
-	for n := 1; lines.Scan(); n++ {
+	var bad error
+	n := 1
+	for ; bad == nil && lines.Scan(); n++ {
 		text := strings.TrimSpace(lines.Text())
 		switch {
 		case text == "":
@@ -83,13 +85,19 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 		default:
 			j, err := traceJob(text)
 			if err != nil {
-				return nil, errs.Newf(op, errs.Invalid, "line %d: %w", n, err)
+				bad = errs.Newf(op, errs.Invalid, "line %d: %w", n, err)
+				continue
 			}
 			t.Jobs = append(t.Jobs, j)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return nil, errs.Newf(op, errs.Invalid, "%w", err)
+	for bad != nil && lines.Scan() { // the file may end before its time, which is the cause then
+	}
+	switch err := lines.Err(); {
+	case err != nil:
+		return nil, errs.Newf(op, errs.Invalid, "line %d or behind it: %w", n-1, err)
+	case bad != nil:
+		return nil, bad
 	}
 	slices.SortStableFunc(t.Jobs, func(a, b TraceJob) int {
 		return cmp.Or(cmp.Compare(a.Submit, b.Submit), cmp.Compare(a.Number, b.Number))

@@ -26,6 +26,7 @@ type flags struct {
 	seed      uint64
 	jobs      int
 	exact     bool
+	faults    string
 
 	conf        string
 	processors  int
@@ -89,9 +90,10 @@ func command(f *flags) *cobra.Command {
 	fl.SortFlags = false
 	fl.StringVar(&f.trace, "trace", "", "workload in the Standard Workload Format, compressed by gzip or not; - is standard input")
 	fl.StringVar(&f.synthetic, "synthetic", "", "make up a workload instead: jobs=N[,load=0.9][,users=64][,max_procs=N][,shapes=N][,at_once]")
-	fl.Uint64Var(&f.seed, "seed", 1, "of a synthetic workload")
+	fl.Uint64Var(&f.seed, "seed", 1, "of a synthetic workload and of faults")
 	fl.IntVar(&f.jobs, "jobs", 0, "only this many jobs of the trace; 0: all")
 	fl.BoolVar(&f.exact, "exact", false, "time limits are the runtimes: users know everything")
+	fl.StringVar(&f.faults, "faults", "", "nodes fail: mtbf=TIME,mttr=TIME[,requeue=no] (of one node, mean, as 720h or seconds; drawn by --seed), or a file of lines SECONDS NODES SECONDS_AWAY")
 	fl.IntVar(&f.processors, "processors", 0, "the machine has this many processors (MaxProcs of the trace, if not given)")
 	fl.IntVar(&f.nodes, "nodes", 0, "on this many nodes (MaxNodes of the trace, else nodes of one processor up to 1,024 and of 64 beyond)")
 	fl.StringVarP(&f.conf, "conf", "f", "", "the machine and its plugins are those of this slurm.conf")

@@ -43,6 +43,12 @@ func writeTable(w io.Writer, title string, skipped []sim.SkipCount, sums []sim.S
 	row("fairness (Jain)", num(func(s *sim.Summary) float64 { return s.Fairness }, 3))
 	row("backfilled", func(s *sim.Summary) string { return strconv.Itoa(s.Backfilled) })
 	row("timed out", func(s *sim.Summary) string { return strconv.Itoa(s.TimedOut) })
+	if s.NodeFailures > 0 {
+		row("node failures", func(s *sim.Summary) string { return strconv.Itoa(s.NodeFailures) })
+		row("requeued for one", func(s *sim.Summary) string { return strconv.Itoa(s.Requeued) })
+		row("ended for one", func(s *sim.Summary) string { return strconv.Itoa(s.NodeFailed) })
+		row("lost [processor h]", num(func(s *sim.Summary) float64 { return s.LostSeconds / 3600 }, 0))
+	}
 	row("forecast error [s]", num(func(s *sim.Summary) float64 { return s.ForecastError }, 0))
 	row("passes", func(s *sim.Summary) string { return strconv.Itoa(s.Passes) })
 	row("pass p50 [us]", num(func(s *sim.Summary) float64 { return s.PassP50Micros }, 0))

@@ -32,6 +32,7 @@ type simulation struct {
 	log      *slog.Logger
 	stderr   io.Writer
 	bar      bool
+	faults   *sim.Faults
 	maxSteps int               // see sim.Options
 	rss      map[string]uint64 // memory of the last replay's plugins by kind, bytes
 }
@@ -95,8 +96,14 @@ func prepare(f *flags, stderr io.Writer) (*simulation, error) {
 	}
 	s.work = s.trace.Workload(sim.WorkOptions{Processors: s.machine.cpus, Jobs: f.jobs, Exact: f.exact,
 		Memory: s.machine.configure.Settings.TrackMemory})
+	if len(s.trace.Jobs) == 0 {
+		return nil, fmt.Errorf("--trace %s: there is no job in it", f.trace)
+	}
 	if len(s.work.Jobs) == 0 {
 		return nil, fmt.Errorf("the workload has no job for this machine (%d lines)", len(s.trace.Jobs))
+	}
+	if s.faults, err = readFaults(f); err != nil {
+		return nil, err
 	}
 	s.policies, s.paths, err = choosePolicies(f, s.machine.cfg)
 	return s, err
@@ -123,7 +130,7 @@ func (s *simulation) replay(ctx context.Context, p policy) (*sim.Result, error) 
 		return host.Start(ctx, pluginhost.Spec{Kind: kind, Name: name, Path: path, Contracts: []uint32{contract}, Options: options,
 			Timeout: 10 * time.Minute}) // no node waits for the answer
 	}
-	o := sim.Options{Workload: s.work, Configure: s.machine.configure, Settings: s.machine.settings, CheckEvery: s.f.checkEvery, Log: s.log}
+	o := sim.Options{Workload: s.work, Faults: s.faults, Configure: s.machine.configure, Settings: s.machine.settings, CheckEvery: s.f.checkEvery, Log: s.log}
 	if s.machine.cfg != nil {
 		o.Age = s.machine.cfg.PriorityCalcPeriod
 	}

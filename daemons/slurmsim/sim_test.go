@@ -316,6 +316,9 @@ func TestBadInput(t *testing.T) {
 		{"--synthetic jobs=4 --processors 4 --policy easy:mode", `option "mode" is not option=value`},
 		{"--synthetic jobs=4 --processors 4 --policy nosuch", "nosuch"},
 		{"--synthetic jobs=4 --processors 4 --policy easy:color=red", "color"},
+		{"--synthetic jobs=4 --processors 4 --faults mtbf=1h", "mtbf=TIME and mttr=TIME are wanted"},
+		{"--synthetic jobs=4 --processors 4 --faults mtbf=x,mttr=1h", `mtbf: "x" is not a time`},
+		{"--synthetic jobs=4 --processors 4 --faults nosuch", "no such file"},
 		{"--synthetic jobs=4 --processors 4 --plugin sched=x", "kind/name=path is wanted"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
