@@ -141,6 +141,8 @@ func (l *loader) preemption() {
 		on = on || c.PreemptMode.Has(m)
 	}
 	switch {
+	case c.PreemptType == "preempt/qos":
+		l.failKey("PreemptType", "preempt/qos needs QOS records, which this release does not keep; allowed are preempt/partition_prio and preempt/none")
 	case on && c.PreemptType == "":
 		l.failKey("PreemptMode", c.PreemptMode.Raw+" needs PreemptType=preempt/partition_prio or preempt/qos")
 	case c.PreemptType != "" && !on:

@@ -78,10 +78,14 @@ func (t *Tables) putCleaned(e *Event) bool {
 // leave takes a job off one node.
 func (t *Tables) leave(j *wlm.Job, a *wlm.NodeAlloc, u *Usage) {
 	delete(u.Jobs, j.ID)
-	for w, bits := range a.CPUs {
+	cpus := a.CPUs
+	if !holdsCPUs(j) {
+		cpus = nil
+	}
+	for w, bits := range cpus {
 		u.CPUs[w] &^= bits
 	}
-	if layers(t.Partition(j.Partition), j.Spec) > 1 {
+	if len(cpus) > 0 && layers(t.Partition(j.Partition), j.Spec) > 1 {
 		t.keepShared(u, a.Node)
 	}
 	u.Mem -= a.Mem

@@ -48,6 +48,8 @@ type Settings struct {
 	MaxTRES          bool     // PriorityFlags=MAX_TRES
 	DefCPUPerGPU     uint32
 	DefMemPerGPU     wlm.MiB
+	Preemption       Preemption
+	RequeueDelay     uint32 // how long a requeued job waits, seconds
 }
 
 // Caller is who asks, proven by whoever took the request.
@@ -240,6 +242,9 @@ func (c *Cluster) schedule(j *wlm.Job) {
 		at(j.Spec.Deadline)
 	case j.State == wlm.Running:
 		c.delays(j)
+		if j.Preempted > 0 {
+			at(j.End)
+		}
 		if j.End > 0 {
 			at(j.End + wlm.Time(c.settings.OverTimeLimit)*60)
 			if j.Spec.Signal != 0 && !j.SignalSent {

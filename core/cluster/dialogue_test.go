@@ -317,6 +317,8 @@ func (d *dialogue) command(verb string, w words) Command {
 		return &Quiet{Node: wlm.NodeName(w.arg(0)), Quiet: w.opt["is"] != "no"}
 	case "complete":
 		return &Complete{Job: w.id(0), Status: wlm.ExitStatus(int(w.num("exit", 0))), Caller: w.caller()}
+	case "awaken":
+		return &Awaken{}
 	case "tick", "jobs":
 	default:
 		panic("no such word: " + verb)
@@ -351,7 +353,7 @@ func (d *dialogue) partition(w words) {
 	}
 	p := wlm.Partition{Name: w.arg(0), Nodes: w.opt["nodes"], Default: w.opt["default"] == "yes", MaxTime: wlm.Minutes(w.num("maxtime", uint32(wlm.Unlimited))),
 		DefaultTime: wlm.Minutes(w.num("time", 0)), MaxNodes: wlm.Unset, MaxCPUsPerNode: wlm.Unset, MaxCPUsPerSock: wlm.Unset, OverTimeLimit: wlm.Unset,
-		PriorityJob: 1, PriorityTier: 1, AllowGroups: list(w.opt["groups"]), RootOnly: w.opt["rootonly"] == "yes"}
+		PriorityJob: 1, PriorityTier: w.num("tier", 1), PreemptMode: w.opt["preempt"], GraceTime: w.num("grace", 0), AllowGroups: list(w.opt["groups"]), RootOnly: w.opt["rootonly"] == "yes"}
 	for _, n := range names {
 		p.NodeNames = append(p.NodeNames, wlm.NodeName(n))
 	}
@@ -378,6 +380,9 @@ func (d *dialogue) settings(w words) {
 	s.OverTimeLimit = wlm.Minutes(w.num("overtime", 0))
 	s.UserTop = w.opt["usertop"] == "yes"
 	s.MaxJobCount = int(w.num("maxjobs", 1000))
+	s.RequeueDelay = w.num("delay", 0)
+	s.Preemption = Preemption{ByTier: w.opt["preempt"] != "", Mode: w.opt["preempt"], Exempt: w.num("exempt", 0),
+		ExemptPriority: w.num("exemptprio", 0), UserSignal: w.opt["usersignal"] == "yes"}
 }
 
 func (d *dialogue) register(w words) Command {
@@ -407,6 +412,8 @@ func (d *dialogue) submit(w words) Command {
 		s.Deadline = d.now + wlm.Time(v)
 	}
 	s.Priority = w.num("priority", wlm.Unset)
+	s.TimeMin = wlm.Minutes(w.num("timemin", 0))
+	s.Signal = w.num("signal", 0)
 	s.TresPerNode, s.Licenses, s.Reservation = w.opt["gres"], w.opt["licenses"], w.opt["reservation"]
 	s.Requeue = map[string]wlm.Tristate{"yes": wlm.Yes, "no": wlm.No}[w.opt["requeue"]]
 	s.NoKill = w.opt["nokill"] == "yes"
@@ -448,6 +455,11 @@ func (d *dialogue) place(w words) Command {
 		}
 		p.Nodes = append(p.Nodes, na)
 	}
+	for _, v := range list(w.opt["victims"]) {
+		id, _ := strconv.ParseUint(v, 10, 32)
+		p.Victims = append(p.Victims, wlm.JobID(id))
+	}
+	p.Limit = w.num("limit", 0)
 	return &Start{Placements: []Placement{p}}
 }
 

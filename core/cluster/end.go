@@ -111,7 +111,10 @@ func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdRe
 	n.Status, n.Derived, n.KilledBy, n.FailedNode = 0, 0, wlm.Unset, ""
 	n.Restarts++
 	n.NextStep, n.SignalSent = 0, false
-	n.SuspendedAt, n.SuspendTotal, n.PreSuspend = 0, 0, 0
+	n.SuspendTotal, n.PreSuspend, n.Preempted = 0, 0, 0
+	if n.Spec.TimeMin > 0 && n.Spec.TimeLimit > 0 {
+		n.TimeLimit = n.Spec.TimeLimit // it may have been shortened, see Placement.Limit
+	}
 	n.Priority, n.Ranked = 0, false
 	if hold {
 		n.Held, n.Reason = true, holdReason
@@ -126,13 +129,19 @@ func (c *Cluster) requeue(j *wlm.Job, now wlm.Time, o outcome, hold bool, holdRe
 	if len(n.Cleaning) > 0 {
 		n.Flags |= wlm.FlagCompleting
 	} else {
-		n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost = nil, nil, "", ""
+		n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost, n.SuspendedAt = nil, nil, "", "", 0
+	}
+	delayed := c.settings.RequeueDelay > 0 && !hold
+	if delayed {
+		spec := *n.Spec
+		spec.Begin = now + wlm.Time(c.settings.RequeueDelay) + 1
+		n.Spec = &spec
 	}
 	c.judge(n, now)
 	if hold {
 		n.Reason = holdReason
 	}
-	c.emit(&Event{Kind: eventv1.Kind_JOB_REQUEUED, Time: now, Job: n, Previous: prev})
+	c.emit(&Event{Kind: eventv1.Kind_JOB_REQUEUED, Time: now, Job: n, Previous: prev, respec: delayed})
 }
 
 // cleaned takes nodes off an ending or requeued job.
@@ -150,7 +159,7 @@ func (c *Cluster) cleaned(j *wlm.Job, now wlm.Time, nodes ...wlm.NodeName) {
 		return
 	}
 	n.Flags &^= wlm.FlagCompleting
-	n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost = nil, nil, "", ""
+	n.Cleaning, n.Alloc, n.AllocTRES, n.BatchHost, n.SuspendedAt = nil, nil, "", "", 0
 	reason := n.Reason
 	c.judge(n, now)
 	if n.Held {

@@ -19,16 +19,16 @@ func line(t *rapid.T) string {
 	job := fmt.Sprint(rapid.IntRange(1, 12).Draw(t, "job"))
 	node := pick("node", "n1", "n2", "n3", "n4", "n9")
 	run := fmt.Sprintf(" run=%d", rapid.IntRange(0, 2).Draw(t, "run"))
-	switch rapid.IntRange(0, 22).Draw(t, "what") {
+	switch rapid.IntRange(0, 23).Draw(t, "what") {
 	case 0, 1, 2:
 		return "submit" + pick("size", "", "", " nodes=2 ntasks=2", " ntasks=3", " array=0-3%2", " array=1-2", " mem=300", " nodes=9", " cpt=9") +
 			pick("time", "", " time=1", " deadline=90", " begin=30") + pick("dep", "", "", " dependency=afterok:"+job, " dependency=afterany:"+job,
 			" dependency=afternotok:"+job, " dependency=singleton", " dependency=after:"+job+"+1") +
-			pick("how", "", " hold=yes", " requeue=no", " kind=alloc", " nokill=yes") + pick("name", "", " name=s") + pick("key", "", "", " key=k"+job)
+			pick("how", "", " hold=yes", " requeue=no", " partition=high", " partition=main,high", " kind=alloc", " nokill=yes") + pick("name", "", " name=s") + pick("key", "", "", " key=k"+job)
 	case 3, 4, 5:
 		return "rank " + job + " prio=" + job
 	case 6, 7, 8:
-		return "place " + job + " " + pick("where", "n1:0", "n1:1:200", "n2:0", "n2:0-3:500", "n3:1", "n1:0 n2:1", "n2:2 n3:2", "n1:0-3 n2:0-3 n3:0-3")
+		return "place " + job + pick("partition", "", "", " partition=high") + pick("victims", "", "", " victims=1", " victims=2", " victims=1,2", " victims="+job) + " " + pick("where", "n1:0", "n1:1:200", "n2:0", "n2:0-3:500", "n3:1", "n1:0 n2:1", "n2:2 n3:2", "n1:0-3 n2:0-3 n3:0-3")
 	case 9:
 		return "report step-start " + job + pick("step", "", " 0", " 1") + " on=" + node
 	case 10, 11:
@@ -51,6 +51,8 @@ func line(t *rapid.T) string {
 		return "node " + node + " " + pick("state", "state=resume", "state=drain reason=x", "state=down reason=x", "weight=3") + " user=0"
 	case 21:
 		return pick("verb", "complete "+job+" exit=1", "begin epoch=3", "forget n3", "nodes n4", "configure", "nodes n3")
+	case 22:
+		return "awaken"
 	}
 	return "tick " + pick("by", "1s", "30s", "60s", "400s")
 }
@@ -176,7 +178,12 @@ func TestAnyCommandsKeepTheTruth(t *testing.T) {
 				}
 			}
 		}
-		for _, l := range []string{"nodes n[1-3]", "partition main nodes=n[1-4] default=yes", "configure", "register n1", "register n2", "register n3"} {
+		how := rapid.SampledFrom([]string{"", "settings preempt=CANCEL", "settings preempt=REQUEUE delay=20", "settings preempt=SUSPEND", "settings preempt=REQUEUE exempt=20"}).Draw(t, "preemption")
+		grace := rapid.SampledFrom([]string{"", " grace=10"}).Draw(t, "grace")
+		if how != "" {
+			d.say(how)
+		}
+		for _, l := range []string{"partition high nodes=n[1-4] tier=2", "partition main nodes=n[1-4] default=yes" + grace, "nodes n[1-3]", "configure", "register n1", "register n2", "register n3"} {
 			d.say(l)
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "lines") {

@@ -80,6 +80,10 @@ func (c *Cluster) stepEnded(node wlm.NodeName, m *nodev1.StepEnded, now wlm.Time
 // batchEnded ends a job whose script ended by itself, or requeues it where the
 // site asks for that by exit code.
 func (c *Cluster) batchEnded(j *wlm.Job, now wlm.Time, o outcome, clean []wlm.NodeName) {
+	if j.Preempted > 0 && j.State == wlm.Running {
+		c.makeRoom(j, now, o, clean...)
+		return
+	}
 	code := o.status.Code()
 	if j.Requeueable && o.state == wlm.Failed && code != 0 {
 		if slices.Contains(c.settings.RequeueExitHold, code) {

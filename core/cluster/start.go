@@ -23,12 +23,15 @@ type Placement struct {
 	Partition string
 	Nodes     []wlm.NodeAlloc // in node-table order
 	Scheduler string          // "Main" or "Backfill"
+	Victims   []wlm.JobID     // jobs that make room first, see preempt.go
+	Limit     uint32          // seconds, where less than the job's limit and not below its TimeMin; 0: its limit
 }
 
 // StartReply has the records that started, and the placements that did not hold.
 type StartReply struct {
 	Started []*wlm.Job
 	Refused []Refusal
+	Victims []wlm.JobID // jobs that were told to make room
 }
 
 // Refusal says why a placement did not hold.
@@ -44,6 +47,17 @@ func (s *Start) apply(c *Cluster, now wlm.Time) (any, error) {
 	reply := &StartReply{}
 	for i := range s.Placements {
 		p := &s.Placements[i]
+		if len(p.Victims) > 0 {
+			ready, why := c.preempt(p, now)
+			if why != "" {
+				reply.Refused = append(reply.Refused, Refusal{p.Job, why})
+			} else {
+				reply.Victims = append(reply.Victims, p.Victims...)
+			}
+			if !ready {
+				continue
+			}
+		}
 		if why := c.refuse(p, now); why != "" {
 			reply.Refused = append(reply.Refused, Refusal{p.Job, why})
 			continue
@@ -88,6 +102,20 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 	if why := c.startable(j); why != "" {
 		return why
 	}
+	if why := c.refuseShape(p, j); why != "" {
+		return why
+	}
+	part := c.Partition(p.Partition)
+	for i := range p.Nodes {
+		if why := c.refuseNode(&p.Nodes[i], part, j.Spec); why != "" {
+			return why
+		}
+	}
+	return c.refuseLicenses(j.Spec.Licenses)
+}
+
+// refuseShape says why a placement is none of the job's, whatever is in use.
+func (c *Cluster) refuseShape(p *Placement, j *wlm.Job) string {
 	part := c.Partition(p.Partition)
 	if part == nil || !slices.Contains(j.Spec.Partitions, p.Partition) {
 		return fmt.Sprintf("partition %q was not asked for", p.Partition)
@@ -101,7 +129,7 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 	cpus := 0
 	for i := range p.Nodes {
 		a := &p.Nodes[i]
-		if why := c.refuseNode(a, part, j.Spec); why != "" {
+		if why := c.refuseName(a, part); why != "" {
 			return why
 		}
 		if i > 0 && c.nodes[p.Nodes[i-1].Node] >= c.nodes[a.Node] {
@@ -109,8 +137,8 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 		}
 		cpus += a.CPUs.Count()
 	}
-	if why := c.refuseLicenses(j.Spec.Licenses); why != "" {
-		return why
+	if p.Limit > 0 && (p.Limit < 60 || j.Spec.TimeMin == 0 || p.Limit < uint32(j.Spec.TimeMin)*60) {
+		return fmt.Sprintf("a limit of %d s is less than its shortest", p.Limit)
 	}
 	k := ClassOf(j.Spec)
 	if need := int(k.MinCPUs()); cpus < need {
@@ -119,7 +147,9 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 	return ""
 }
 
-func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Spec) string {
+// refuseName says why a placement may not name a node and its CPUs, whatever is
+// in use.
+func (c *Cluster) refuseName(a *wlm.NodeAlloc, part *wlm.Partition) string {
 	n := c.Node(a.Node)
 	switch {
 	case n == nil:
@@ -129,7 +159,6 @@ func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Sp
 	case !c.hasNode(part, a.Node):
 		return fmt.Sprintf("node %s is not in partition %s", a.Node, part.Name)
 	}
-	u := &c.Usage[n.Index]
 	last := -1
 	for cpu := range a.CPUs.All {
 		last = cpu
@@ -139,6 +168,15 @@ func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Sp
 		return fmt.Sprintf("no CPU of node %s is taken", a.Node)
 	case last >= int(n.CPUs):
 		return fmt.Sprintf("node %s has no CPU %d", a.Node, last)
+	}
+	return ""
+}
+
+// refuseNode says why what a placement has of a node is not free.
+func (c *Cluster) refuseNode(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Spec) string {
+	n := c.Node(a.Node)
+	u := &c.Usage[n.Index]
+	switch {
 	case u.CPUs.Overlaps(a.CPUs) && !c.share(a, part, spec):
 		return fmt.Sprintf("CPUs %s of node %s are in use", a.CPUs, a.Node)
 	case c.settings.TrackMemory && n.RealMemory > 0 && a.Mem > n.RealMemory-min(u.Mem, n.RealMemory):
@@ -167,6 +205,9 @@ func (c *Cluster) share(a *wlm.NodeAlloc, part *wlm.Partition, spec *wlm.Spec) b
 	used := map[int]int{}
 	for id := range c.Usage[c.nodes[a.Node]].Jobs {
 		j := c.jobs[id]
+		if !holdsCPUs(j) {
+			continue
+		}
 		for i := range j.Alloc.Nodes {
 			b := &j.Alloc.Nodes[i]
 			if b.Node != a.Node || !b.CPUs.Overlaps(a.CPUs) {
@@ -228,7 +269,10 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 		n.NTasks = max(n.NTasks, uint32(len(p.Nodes)))
 	}
 	n.Start, n.LastSched, n.BatchHost = now, now, p.Nodes[0].Node
-	n.End = 0
+	n.End, n.Preempted = 0, 0
+	if p.Limit > 0 && uint32(n.TimeLimit) > p.Limit/60 {
+		n.TimeLimit = wlm.Minutes(p.Limit / 60)
+	}
 	if n.TimeLimit != wlm.Unlimited && n.TimeLimit != 0 {
 		n.End = now + wlm.Time(n.TimeLimit)*60
 	}

@@ -43,6 +43,7 @@ type Tables struct {
 	named    map[nameKey]int                      // jobs that are not over by user and name, for singleton
 	singles  map[nameKey]map[wlm.JobID]struct{}   // jobs that wait for namesakes
 	running  int
+	asleep   map[wlm.JobID]struct{}       // jobs that are suspended to make room
 	arrayRun map[wlm.JobID]uint32         // running tasks of an array
 	derived  map[wlm.JobID]wlm.WaitStatus // highest status of a job's ended steps
 	over     map[wlm.JobID][]idRange      // ended steps of the present run of a live job
@@ -72,7 +73,7 @@ func NewTables() *Tables {
 		jobs: map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
 		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
 		arrays: map[wlm.JobID]*arrayIndex{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
-		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{},
+		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{}, asleep: map[wlm.JobID]struct{}{},
 		derived: map[wlm.JobID]wlm.WaitStatus{}, over: map[wlm.JobID][]idRange{},
 	}
 }
@@ -348,7 +349,9 @@ func (t *Tables) putJob(e *Event) error {
 		}
 	}
 	if e.Previous != nil && e.Previous.Spec == nil {
-		e.Previous.Spec = j.Spec
+		if e.Previous.Spec = j.Spec; old != nil {
+			e.Previous.Spec = old.Spec
+		}
 	}
 	t.refer(j, +1) // before old lets go, so that what both name stays
 	t.unlink(old)
@@ -429,6 +432,11 @@ func Held(j *wlm.Job) iter.Seq[int] {
 	}
 }
 
+// holdsCPUs reports whether the job holds the CPUs of its nodes, and not only
+// their memory and devices: one that is suspended, or was when its run ended, does
+// not.
+func holdsCPUs(j *wlm.Job) bool { return j.SuspendedAt == 0 }
+
 // refer counts who names a script or an environment; the last one takes it
 // away with it.
 func (t *Tables) refer(j *wlm.Job, d int) {
@@ -479,6 +487,13 @@ func (t *Tables) derive(j *wlm.Job, d int) {
 	if j.State == wlm.Running {
 		t.running += d
 	}
+	if Asleep(j) {
+		if d > 0 {
+			t.asleep[j.ID] = struct{}{}
+		} else {
+			delete(t.asleep, j.ID)
+		}
+	}
 	t.license(j, d)
 	t.deriveUsage(j, d)
 }
@@ -494,8 +509,12 @@ func (t *Tables) deriveUsage(j *wlm.Job, d int) {
 			continue // a node that was removed from the configuration
 		}
 		u := &t.Usage[ni]
+		cpus := a.CPUs
+		if !holdsCPUs(j) {
+			cpus = nil
+		}
 		if d > 0 {
-			for w, bits := range a.CPUs {
+			for w, bits := range cpus {
 				for len(u.CPUs) <= w {
 					u.CPUs = append(u.CPUs, 0)
 				}
@@ -531,7 +550,7 @@ func (t *Tables) busy(j *wlm.Job, now wlm.Time) {
 func (t *Tables) keepShared(u *Usage, node wlm.NodeName) {
 	for id := range u.Jobs {
 		j := t.jobs[id]
-		if j == nil || j.Alloc == nil {
+		if j == nil || j.Alloc == nil || !holdsCPUs(j) {
 			continue
 		}
 		for i := range j.Alloc.Nodes {
@@ -570,11 +589,14 @@ func (t *Tables) Check() error {
 			if !ok || !Holds(j, i) {
 				continue
 			}
+			mem[ni] += a.Mem
+			if !holdsCPUs(j) {
+				continue
+			}
 			if cpus[ni].Overlaps(a.CPUs) && layers(t.Partition(j.Partition), j.Spec) < 2 {
 				return fmt.Errorf("job %s shares CPUs of %s with another job", j.ID, a.Node)
 			}
 			cpus[ni] = cpus[ni].Or(a.CPUs)
-			mem[ni] += a.Mem
 		}
 	}
 	for i, n := range t.Nodes {

@@ -50,6 +50,8 @@ func (c *Cluster) due(j *wlm.Job, now wlm.Time) (old bool) {
 		c.end(j, now, outcome{state: wlm.Deadline, reason: wlm.FailDeadline, killedBy: wlm.Unset})
 	case j.State == wlm.Pending:
 		c.rejudge(j, now)
+	case j.State == wlm.Running && j.Preempted > 0 && j.End <= now:
+		c.makeRoom(j, now, outcome{})
 	case j.State == wlm.Running && j.End > 0 && c.overtime(j) <= now:
 		c.end(j, now, outcome{state: wlm.Timeout, reason: wlm.FailTimeout, killedBy: wlm.Unset})
 	case j.State == wlm.Running && s.Signal != 0 && !j.SignalSent && j.End > 0 && j.End-wlm.Time(s.SignalSeconds) <= now:

@@ -215,20 +215,14 @@ func (c *Cluster) suspend(op string, j *wlm.Job, now wlm.Time, u *UpdateJob) err
 	if !u.Caller.Admin {
 		return errs.Coded(op, errs.AccessDenied, "only operators suspend and resume jobs")
 	}
-	n := j.Clone()
 	switch {
 	case u.Verb == ctlv1.UpdateJobRequest_SUSPEND && j.State == wlm.Running:
-		n.State, n.SuspendedAt = wlm.Suspended, now
-		n.PreSuspend = uint32(now-j.Start) - j.SuspendTotal
-		c.jobEvent(eventv1.Kind_JOB_SUSPENDED, now, n)
+		c.sleep(j, now, 0)
 	case u.Verb == ctlv1.UpdateJobRequest_RESUME && j.State == wlm.Suspended:
-		n.State = wlm.Running
-		n.SuspendTotal += uint32(now - j.SuspendedAt)
-		if n.End > 0 {
-			n.End += now - j.SuspendedAt
+		if node := c.inTheWay(j); node != "" {
+			return errs.Coded(op, errs.NodesBusy, fmt.Sprintf("other jobs use the job's CPUs of node %s", node))
 		}
-		n.SuspendedAt = 0
-		c.jobEvent(eventv1.Kind_JOB_RESUMED, now, n)
+		c.wake(j, now)
 	case j.State == wlm.Pending:
 		return errs.Coded(op, errs.JobPending)
 	case j.State.Ended():

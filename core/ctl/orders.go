@@ -141,6 +141,10 @@ func (o *Orders) onEvent(e *cluster.Event) {
 	case eventv1.Kind_JOB_STARTED:
 		o.start(j)
 	case eventv1.Kind_JOB_ENDING, eventv1.Kind_JOB_REQUEUED:
+		if e.Previous != nil && e.Previous.State == wlm.Preempted {
+			o.leave(j)
+			return
+		}
 		for _, n := range j.Cleaning {
 			o.terminate(j, n)
 		}
@@ -224,6 +228,17 @@ func (o *Orders) nodesAt(j *wlm.Job) []*nodev1.NodeAt {
 	return out
 }
 
+// leave tells a job's nodes that it is requeued to make room for another.
+func (o *Orders) leave(j *wlm.Job) {
+	for _, n := range j.Cleaning {
+		m := &nodev1.Terminate{Job: uint32(j.ID), Restarts: j.Restarts - 1, KillWait: uint32(o.KillWait() / time.Second),
+			State: uint32(j.State), Notice: preemptNotice}
+		o.Send.Send(n, &nodev1.ToNode{Body: &nodev1.ToNode_Terminate{Terminate: m}})
+	}
+}
+
+const preemptNotice = "DUE TO PREEMPTION"
+
 // terminate tells a node to end everything of a job. For a requeued job it is
 // the run before that must go.
 func (o *Orders) terminate(j *wlm.Job, node wlm.NodeName) {
@@ -240,7 +255,7 @@ func notice(j *wlm.Job) string {
 	case wlm.Timeout:
 		return "DUE TO TIME LIMIT"
 	case wlm.Preempted:
-		return "DUE TO PREEMPTION"
+		return preemptNotice
 	case wlm.Pending:
 		return "DUE TO JOB REQUEUE"
 	case wlm.NodeFail:

@@ -21,17 +21,18 @@ type feed struct {
 	pending map[wlm.JobID]struct{}
 	arrays  map[wlm.JobID]struct{} // records of pending tasks, which a %limit may hold
 
-	jobs     map[wlm.JobID]struct{} // changed since the last frames
-	nodes    map[wlm.NodeName]struct{}
-	ranks    map[wlm.JobID]struct{}
-	parts    bool
-	licenses []cluster.License // by counter
-	settings map[string]string // changed ones
-	all      map[string]string
-	ended    []mirror.Ended         // since the last frames
-	recent   []mirror.Ended         // what a snapshot tells of ended jobs
-	reset    bool                   // node indexes changed: mirrors start over
-	unranked map[wlm.JobID]struct{} // pending jobs that wait for a priority
+	jobs       map[wlm.JobID]struct{} // changed since the last frames
+	nodes      map[wlm.NodeName]struct{}
+	ranks      map[wlm.JobID]struct{}
+	parts      bool
+	licenses   []cluster.License // by counter
+	settings   map[string]string // changed ones
+	preemption cluster.Preemption
+	all        map[string]string
+	ended      []mirror.Ended         // since the last frames
+	recent     []mirror.Ended         // what a snapshot tells of ended jobs
+	reset      bool                   // node indexes changed: mirrors start over
+	unranked   map[wlm.JobID]struct{} // pending jobs that wait for a priority
 }
 
 func newFeed() *feed {
@@ -187,6 +188,10 @@ func (f *feed) set(s map[string]string) {
 	}
 	f.all = s
 	f.licenses, _ = cluster.ParseLicenses(s["Licenses"])
+	if p := cluster.PreemptionOf(s); p != f.preemption {
+		f.preemption = p
+		f.reset = f.encoder.Rev() > 0 // what may be done to running jobs is another
+	}
 	clear(f.classes)
 }
 
@@ -339,10 +344,21 @@ func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
 	if j.Flags&wlm.FlagCompleting != 0 {
 		m.Start, m.End = min(max(j.Start, 1), now), now+1 // its nodes are as good as free
 	}
+	part := f.tables.Partition(j.Partition)
+	m.Preempt, m.Exempt = f.preemption.Of(part, j)
+	m.Leaving, m.Asleep = cluster.Leaving(j), cluster.Asleep(j)
+	if j.State == wlm.Suspended {
+		m.End = 0
+	}
+	awake := j.SuspendedAt == 0
 	for i := range cluster.Held(j) {
 		a := &j.Alloc.Nodes[i]
 		if ni, ok := f.tables.NodeIndex(a.Node); ok {
-			m.Uses = append(m.Uses, mirror.NodeUse{Node: ni, CPUs: a.CPUs, Mem: a.Mem, Gres: a.Gres, Whole: j.Spec.Share == wlm.ShareNever})
+			u := mirror.NodeUse{Node: ni, CPUs: a.CPUs, Mem: a.Mem, Gres: a.Gres, Whole: j.Spec.Share == wlm.ShareNever}
+			if !awake && !m.Asleep { // suspended by hand: its CPUs are for everyone
+				u.CPUs, u.Whole = nil, false
+			}
+			m.Uses = append(m.Uses, u)
 		}
 	}
 	return m

@@ -242,6 +242,9 @@ func (r *Runner) Pass(ctx context.Context) (again bool, err error) {
 		r.cause = true
 	}
 	if len(r.feed.pending) == 0 {
+		if r.feed.tables.AnyAsleep() {
+			return false, r.awaken(ctx)
+		}
 		return false, nil // what changed waits in the feed until somebody asks for it
 	}
 	if err := r.sync(now); err != nil {
@@ -255,6 +258,12 @@ func (r *Runner) Pass(ctx context.Context) (again bool, err error) {
 	}
 	r.cause = false
 	again, err = r.place(ctx, now)
+	if err == nil && r.feed.tables.AnyAsleep() {
+		err = r.awaken(ctx)
+	}
+	if at := r.feed.exempt(now); at != 0 && (r.due.Load() == 0 || int64(at) < r.due.Load()) {
+		r.due.Store(int64(at))
+	}
 	if err != nil {
 		r.cause = true
 	}
@@ -264,6 +273,13 @@ func (r *Runner) Pass(ctx context.Context) (again bool, err error) {
 	r.total.Add(int64(took))
 	r.longest.Store(max(r.longest.Load(), int64(took)))
 	return again, err
+}
+
+// awaken lets jobs run on that made room and whose CPUs are free again.
+func (r *Runner) awaken(ctx context.Context) error {
+	_, err := r.o.Loop.Do(ctx, &cluster.Awaken{})
+	r.take()
+	return err
 }
 
 // take moves what was published into the feed.
@@ -390,7 +406,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		return false, nil
 	}
 	begin = r.o.Now()
-	result, err := r.sel.Place(ctx, rev, now, selector.Request{Agenda: agenda, Refused: r.refused})
+	result, err := r.sel.Place(ctx, rev, now, selector.Request{Agenda: agenda, Refused: r.refused, MaxStarts: r.feed.maxStarts()})
 	r.spend(&r.placing, begin)
 	if err != nil {
 		return false, err
@@ -409,6 +425,9 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		r.take() // what started counts towards the limits of arrays
 	}
 	r.look(result.Verdicts)
+	if most := r.feed.maxStarts(); most > 0 && len(result.Placements) >= most {
+		again, r.cause = true, true
+	}
 	return again, nil
 }
 
@@ -466,7 +485,7 @@ func (r *Runner) placement(p *selector.Placement) (cluster.Placement, bool) {
 	if p.Partition < 0 || p.Partition >= len(t.Partitions) {
 		return cluster.Placement{}, false
 	}
-	out := cluster.Placement{Job: p.Job, Partition: t.Partitions[p.Partition].Name, Scheduler: "Main", Nodes: make([]wlm.NodeAlloc, 0, len(p.Uses))}
+	out := cluster.Placement{Job: p.Job, Partition: t.Partitions[p.Partition].Name, Scheduler: "Main", Victims: p.Victims, Limit: p.Limit, Nodes: make([]wlm.NodeAlloc, 0, len(p.Uses))}
 	if p.Backfilled {
 		out.Scheduler = "Backfill"
 	}

@@ -140,6 +140,7 @@ func JobToWire(j *Job) *mirrorv1.Job {
 		Submit: int64(j.Submit), Eligible: int64(j.Eligible), User: uint32(j.User), Account: text(j.Account), Qos: text(j.QOS),
 		Limit: j.Limit, TimeMin: j.TimeMin, Nice: j.Nice, Tasks: uint32(j.Tasks),
 		Start: int64(j.Start), End: int64(j.End), Partition: uint32(j.Partition), Uses: UsesToWire(j.Uses), Rev: j.rev,
+		Preempt: uint32(j.Preempt), ExemptUntil: int64(j.Exempt), Leaving: j.Leaving, Asleep: j.Asleep,
 	}
 	if j.Class != nil {
 		m.Class = j.Class.ID
@@ -155,6 +156,7 @@ func JobOfWire(m *mirrorv1.Job, class *Class) *Job {
 		User: wlm.UID(m.GetUser()), Account: m.GetAccount(), QOS: m.GetQos(), Limit: m.GetLimit(), TimeMin: m.GetTimeMin(),
 		Nice: m.GetNice(), Tasks: int(m.GetTasks()), Start: wlm.Time(m.GetStart()), End: wlm.Time(m.GetEnd()),
 		Partition: int(m.GetPartition()), Uses: UsesOfWire(m.GetUses()),
+		Preempt: Preempt(m.GetPreempt()), Exempt: wlm.Time(m.GetExemptUntil()), Leaving: m.GetLeaving(), Asleep: m.GetAsleep(),
 	}
 }
 

@@ -149,11 +149,25 @@ type Job struct {
 	End       wlm.Time // when its limit ends it; 0: never
 	Partition int
 	Uses      []NodeUse
+	Preempt   Preempt  // what may be done to it to make room for a job of a higher tier
+	Exempt    wlm.Time // until when nothing may
+	Leaving   bool     // it is about to give back what it holds
+	Asleep    bool     // suspended to make room: its CPUs are free to those who may preempt it, and to them alone
 
 	rev  uint64 // of the last change
 	tier uint32 // highest of its partitions
 	gone bool   // no longer in the mirror, though perhaps still in a line
 }
+
+// Preempt is what may be done to a running job to make room for another.
+type Preempt uint8
+
+// What may be done to a running job.
+const (
+	PreemptOff     Preempt = iota // nothing
+	PreemptEnd                    // it is cancelled or requeued: all that it holds becomes free
+	PreemptSuspend                // it is suspended: its CPUs become free
+)
 
 // Ended is a job that ran and is over.
 type Ended struct {

@@ -27,6 +27,12 @@ type Placement struct {
 	Partition  int // index
 	Uses       []mirror.NodeUse
 	Backfilled bool // started ahead of a job before it in the agenda
+	// Victims are running jobs that must make room before the job can start.
+	// None of them may be left out.
+	Victims []wlm.JobID
+	// Limit is the job's time limit in seconds when it must be shorter than
+	// asked, but not below the job's TimeMin; 0: the job's own.
+	Limit uint32
 }
 
 // Verdict says why jobs of the agenda did not start, with numbers in Text.

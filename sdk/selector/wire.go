@@ -99,12 +99,24 @@ func (c *Client) WhatIf(ctx context.Context, rev uint64, now wlm.Time, job *mirr
 	return resultOfWire(out), nil
 }
 
+// words turns a list of numbers of one kind into one of another.
+func words[B, A ~uint32](list []A) []B {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]B, len(list))
+	for i, x := range list {
+		out[i] = B(x)
+	}
+	return out
+}
+
 func resultToWire(r *Result) *selectorv1.PlaceReply {
 	m := &selectorv1.PlaceReply{}
 	for i := range r.Placements {
 		p := &r.Placements[i]
 		m.Placements = append(m.Placements, &selectorv1.Placement{Job: uint32(p.Job), Partition: uint32(p.Partition),
-			Uses: mirror.UsesToWire(p.Uses), Backfilled: p.Backfilled})
+			Uses: mirror.UsesToWire(p.Uses), Backfilled: p.Backfilled, Victims: words[uint32](p.Victims), Limit: p.Limit})
 	}
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
@@ -122,7 +134,7 @@ func resultOfWire(m *selectorv1.PlaceReply) Result {
 	var r Result
 	for _, p := range m.GetPlacements() {
 		r.Placements = append(r.Placements, Placement{Job: wlm.JobID(p.GetJob()), Partition: int(p.GetPartition()),
-			Uses: mirror.UsesOfWire(p.GetUses()), Backfilled: p.GetBackfilled()})
+			Uses: mirror.UsesOfWire(p.GetUses()), Backfilled: p.GetBackfilled(), Victims: words[wlm.JobID](p.GetVictims()), Limit: p.GetLimit()})
 	}
 	for _, v := range m.GetVerdicts() {
 		jobs := make([]wlm.JobID, len(v.GetJobs()))

@@ -411,6 +411,7 @@ func JobToWire(x *wlm.Job) *wlmv1.Job {
 	m.PreSuspend = x.PreSuspend
 	m.SuspendTotal = x.SuspendTotal
 	m.LastSched = int64(x.LastSched)
+	m.Preempted = int64(x.Preempted)
 	m.SchedulerTag = x.SchedulerTag
 	if len(x.Deps) > 0 {
 		m.Deps = make([]*wlmv1.Dep, len(x.Deps))
@@ -484,6 +485,7 @@ func JobOfWire(m *wlmv1.Job) *wlm.Job {
 	x.PreSuspend = m.PreSuspend
 	x.SuspendTotal = m.SuspendTotal
 	x.LastSched = wlm.Time(m.LastSched)
+	x.Preempted = wlm.Time(m.Preempted)
 	x.SchedulerTag = m.SchedulerTag
 	if len(m.Deps) > 0 {
 		x.Deps = make([]wlm.Dep, len(m.Deps))

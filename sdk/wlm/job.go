@@ -286,6 +286,7 @@ type Job struct {
 	PreSuspend   uint32 // seconds run before the last suspension
 	SuspendTotal uint32 // seconds
 	LastSched    Time
+	Preempted    Time   // when it was chosen to make room for another job; 0: never, or it runs again
 	SchedulerTag string // "Main" or "Backfill"
 
 	Deps []Dep

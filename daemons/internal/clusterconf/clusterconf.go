@@ -45,6 +45,8 @@ func Settings(c *conf.Config) cluster.Settings {
 	for _, l := range c.Licenses {
 		s.Licenses = append(s.Licenses, cluster.License{Name: l.Name, Total: uint64(l.Count)})
 	}
+	s.Preemption = cluster.PreemptionOf(Policy(c))
+	s.RequeueDelay = uint32(max(c.SchedulerParameters.Int("requeue_delay", 0), 0))
 	for code := range 256 {
 		if c.RequeueExit.Has(code) {
 			s.RequeueExit = append(s.RequeueExit, code)
@@ -60,7 +62,7 @@ func Settings(c *conf.Config) cluster.Settings {
 var policyKeys = []string{"SchedulerParameters", "SchedulerType", "SelectType", "SelectTypeParameters", "PriorityType",
 	"PriorityFlags", "PriorityMaxAge", "PriorityFavorSmall", "PriorityCalcPeriod", "PriorityWeightAge", "PriorityWeightAssoc",
 	"PriorityWeightFairshare", "PriorityWeightJobSize", "PriorityWeightPartition", "PriorityWeightQOS", "PriorityWeightTRES",
-	"Licenses", "TopologyPlugin"}
+	"Licenses", "TopologyPlugin", "PreemptType", "PreemptMode", "PreemptParameters"}
 
 // Policy returns the values of slurm.conf for the views of plugins.
 func Policy(c *conf.Config) map[string]string {
@@ -72,6 +74,9 @@ func Policy(c *conf.Config) map[string]string {
 	}
 	if c.Topology != nil && len(c.Topology.Topologies) > 0 {
 		out["Topology"] = c.Topology.Encode()
+	}
+	if c.PreemptExemptTime > 0 && c.PreemptExemptTime != conf.Forever {
+		out["PreemptExemptSeconds"] = strconv.Itoa(int(c.PreemptExemptTime / time.Second))
 	}
 	return out
 }

@@ -17,6 +17,9 @@
 //	default_queue_depth        the same; the larger of the two counts
 //	bf_max_job_user            jobs of one user that a pass tries
 //	bf_max_job_part            jobs of one partition that a pass tries
+//	partition_job_depth        the same; the smaller of the two counts
+//	bf_max_job_assoc           jobs of one user and account that a pass tries
+//	bf_max_job_user_part       jobs of one user in one partition that a pass tries
 //	bf_job_part_count_reserve  reservations of a partition
 //	bf_min_prio_reserve        priority below which nothing is reserved
 //	bf_min_age_reserve         seconds of waiting below which nothing is reserved
@@ -50,8 +53,17 @@ var _ sched.Scheduler = (*Backfill)(nil)
 // rules are the options and SchedulerParameters of one pass.
 type rules struct {
 	depth, perUser, perPart int
+	perAssoc, perUserPart   int
 	minPriority             uint32
 	minAge                  wlm.Time
+}
+
+// least is the lower of two bounds of which 0 is none.
+func least(a, b int) int {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // Plan implements [sched.Scheduler].
@@ -60,7 +72,9 @@ func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error)
 	r := rules{
 		depth:       max(p.Positive("bf_max_job_test", 0), p.Positive("default_queue_depth", 0)),
 		perUser:     p.Positive("bf_max_job_user", 0),
-		perPart:     p.Positive("bf_max_job_part", 0),
+		perPart:     least(p.Positive("bf_max_job_part", 0), p.Positive("partition_job_depth", 0)),
+		perAssoc:    p.Positive("bf_max_job_assoc", 0),
+		perUserPart: p.Positive("bf_max_job_user_part", 0),
 		minPriority: uint32(p.Positive("bf_min_prio_reserve", 0)),
 		minAge:      wlm.Time(p.Positive("bf_min_age_reserve", 0)),
 	}
@@ -81,12 +95,14 @@ func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error)
 	}
 	a.Entries = make([]sched.Entry, 0, room)
 	counts := newCounts(r, len(v.Partitions))
+	preempts := params.MayPreempt(v)
 	for job := range v.PendingByPriority() {
 		if r.depth > 0 && len(a.Entries) == r.depth {
 			break
 		}
 		if counts.take(job) {
 			a.Add(job.ID, r.whenBlocked(job, v.Now))
+			a.Entries[len(a.Entries)-1].MayPreempt = preempts(job)
 			if b.Predict {
 				a.Entries[len(a.Entries)-1].Expected = b.predictor.expect(job)
 			}
@@ -117,31 +133,50 @@ func (r *rules) whenBlocked(job *mirror.Job, now wlm.Time) sched.WhenBlocked {
 
 // counts holds how many jobs of a user or partition were taken.
 type counts struct {
-	rules rules
-	users map[wlm.UID]int
-	parts []int
+	rules  rules
+	users  map[wlm.UID]int
+	parts  []int
+	assocs map[assoc]int
+	both   map[userPart]int
+}
+
+type assoc struct {
+	user    wlm.UID
+	account string
+}
+
+type userPart struct {
+	user wlm.UID
+	part int
 }
 
 func newCounts(r rules, parts int) counts {
-	return counts{rules: r, users: map[wlm.UID]int{}, parts: make([]int, parts)}
+	return counts{rules: r, users: map[wlm.UID]int{}, parts: make([]int, parts), assocs: map[assoc]int{}, both: map[userPart]int{}}
 }
 
 // take reports whether the job is within the limits, and counts it.
 func (c *counts) take(job *mirror.Job) bool {
+	r := &c.rules
+	if r.perPart+r.perUser+r.perAssoc+r.perUserPart == 0 {
+		return true
+	}
 	part := -1
-	if c.rules.perPart > 0 && job.Class != nil && len(job.Class.Partitions) > 0 {
+	if job.Class != nil && len(job.Class.Partitions) > 0 {
 		if p := job.Class.Partitions[0]; p >= 0 && p < len(c.parts) {
 			part = p
 		}
 	}
-	if part >= 0 && c.parts[part] >= c.rules.perPart || c.rules.perUser > 0 && c.users[job.User] >= c.rules.perUser {
+	full := func(bound, n int) bool { return bound > 0 && n >= bound }
+	a, b := assoc{job.User, job.Account}, userPart{job.User, part}
+	if part >= 0 && full(r.perPart, c.parts[part]) || full(r.perUser, c.users[job.User]) ||
+		full(r.perAssoc, c.assocs[a]) || part >= 0 && full(r.perUserPart, c.both[b]) {
 		return false
 	}
 	if part >= 0 {
 		c.parts[part]++
+		c.both[b]++
 	}
-	if c.rules.perUser > 0 {
-		c.users[job.User]++
-	}
+	c.users[job.User]++
+	c.assocs[a]++
 	return true
 }

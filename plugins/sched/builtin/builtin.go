@@ -28,11 +28,13 @@ func (b *Builtin) Plan(ctx context.Context, v sched.View) (sched.Agenda, error) 
 		room = min(room, depth)
 	}
 	a := sched.Agenda{Entries: make([]sched.Entry, 0, room)}
+	preempts := params.MayPreempt(v)
 	for job := range v.PendingByPriority() {
 		if depth > 0 && len(a.Entries) == depth {
 			break
 		}
 		a.Add(job.ID, sched.Stop)
+		a.Entries[len(a.Entries)-1].MayPreempt = preempts(job)
 		const checkEvery = 1024
 		if len(a.Entries)%checkEvery == 0 && ctx.Err() != nil {
 			break

@@ -5,8 +5,11 @@
 package params
 
 import (
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-hpc/sluice/sdk/mirror"
 )
 
 // Map holds the keys that have a number.
@@ -22,6 +25,23 @@ func Parse(s string) Map {
 		}
 	}
 	return m
+}
+
+// MayPreempt reports, by tier, whether jobs of a view may preempt others: they
+// do when slurm.conf says so and some partition has a lower tier.
+func MayPreempt(v mirror.View) func(*mirror.Job) bool {
+	if kind := strings.ToLower(v.Setting("PreemptType")); kind != "preempt/partition_prio" && kind != "partition_prio" || len(v.Partitions) == 0 {
+		return func(*mirror.Job) bool { return false }
+	}
+	lowest := v.Partitions[0].Tier
+	for i := range v.Partitions {
+		lowest = min(lowest, v.Partitions[i].Tier)
+	}
+	return func(j *mirror.Job) bool {
+		return j.Class != nil && slices.ContainsFunc(j.Class.Partitions, func(p int) bool {
+			return p >= 0 && p < len(v.Partitions) && v.Partitions[p].Tier > lowest
+		})
+	}
 }
 
 // Positive returns the number of key, or otherwise when it is absent or not

@@ -170,6 +170,7 @@ type round struct {
 	reservations []int       // by partition
 	waits        []*try      // scratch of block
 	over         bool        // the time is up: nothing more is tried
+	window       int64       // how far ahead starts are planned, seconds; 0: as far as they are
 
 	putOff     []*sched.Entry // see later
 	putOffTier uint32
@@ -185,7 +186,7 @@ type shapeKey struct {
 
 func newRound(e *Engine, p *pass, r selector.Request) *round {
 	n := len(p.t.parts)
-	return &round{e: e, p: p, req: r, refused: map[wlm.JobID]string{}, shapes: map[shapeKey]*shape{},
+	return &round{e: e, p: p, req: r, window: windowOf(p.v.Setting("SchedulerParameters")), refused: map[wlm.JobID]string{}, shapes: map[shapeKey]*shape{},
 		blocked: make([]wlm.JobID, n), stopped: make([]wlm.JobID, n), reservations: make([]int, n)}
 }
 
@@ -223,7 +224,16 @@ func (q *round) try(j *mirror.Job, en *sched.Entry) {
 		if q.full() {
 			return
 		}
-		if !q.start(j, sh, en) {
+		if q.start(j, sh, en) || q.shorter(j, en) {
+			continue
+		}
+		switch q.makeRoom(j, sh, en) {
+		case roomNow:
+		case roomSoon:
+			if j.Tasks <= 1 {
+				return
+			}
+		default:
 			q.block(j, sh, en)
 			return
 		}
@@ -320,16 +330,23 @@ func (q *round) start(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 // barred reports whether a try is out of the question in this pass, whatever
 // is free.
 func (q *round) barred(j *mirror.Job, tr *try) bool {
+	return q.barredFor(tr, j.Limit)
+}
+
+// barredFor is barred for a limit.
+func (q *round) barredFor(tr *try, limit uint32) bool {
 	part := &q.p.t.parts[tr.need.part]
-	return tr.need.never != 0 || !part.Starts || q.stopped[tr.need.part] != 0 || overTime(j, part)
+	return tr.need.never != 0 || !part.Starts || q.stopped[tr.need.part] != 0 || overLimit(limit, part)
 }
 
 // overTime reports whether a job's limit is more than its partition allows.
-func overTime(j *mirror.Job, part *mirror.Partition) bool {
+func overTime(j *mirror.Job, part *mirror.Partition) bool { return overLimit(j.Limit, part) }
+
+func overLimit(limit uint32, part *mirror.Partition) bool {
 	if part.MaxTime == 0 || part.MaxTime == wlm.Unlimited {
 		return false
 	}
-	return j.Limit == 0 || int64(j.Limit) > int64(part.MaxTime)*60
+	return limit == 0 || int64(limit) > int64(part.MaxTime)*60
 }
 
 // choose is pass.choose with the entry's wishes: first the preferred nodes,

@@ -518,7 +518,7 @@ func (p *pass) gresAt(n *need, i int32, start, end int64) []poolUse {
 	}
 	st := newUse(pools)
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
-		if s := &p.spans[k]; s.end > start && s.start < end {
+		if s := &p.spans[k]; s.end > start && s.start < end && s.skip != skipAll {
 			applyTakes(st, s.gres, pools)
 		}
 	}

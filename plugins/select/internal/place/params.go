@@ -1,6 +1,9 @@
 package place
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // params is what SelectTypeParameters says.
 type params struct {
@@ -36,4 +39,16 @@ func parseParams(s string, linear bool) params {
 		}
 	}
 	return p
+}
+
+// windowOf reads bf_window, in seconds; 0: no bound.
+func windowOf(parameters string) int64 {
+	for item := range strings.SplitSeq(parameters, ",") {
+		if key, v, _ := strings.Cut(strings.ToLower(strings.TrimSpace(item)), "="); key == "bf_window" {
+			if minutes, err := strconv.ParseInt(strings.TrimSpace(v), 10, 32); err == nil && minutes > 0 {
+				return minutes * 60
+			}
+		}
+	}
+	return 0
 }

@@ -68,6 +68,8 @@ type pass struct {
 	promised []bool   // by place in the view: somebody is to have it later
 
 	timeline
+	victims []*mirror.Job // see room; nil: not looked for yet
+	spansOf map[*mirror.Job][]int32
 
 	pick  picker
 	uses  []mirror.NodeUse // arena
@@ -130,7 +132,10 @@ func (p *pass) load(j *mirror.Job, expected int64) {
 		n, g := int32(u.Node), &p.t.geo[u.Node]
 		s := span{node: n, start: startedAlready, end: end, cores: p.t.coresOf(g, u.CPUs), mem: int64(u.Mem),
 			whole: u.Whole, exclusive: exclusive, user: j.User, part: int32(j.Partition), cpus: int32(u.CPUs.Count()), layers: int8(layers),
-			gres: p.takesOf(n, u.Gres)}
+			gres: p.takesOf(n, u.Gres), job: j, light: len(u.CPUs) == 0}
+		if s.light {
+			s.whole, s.exclusive = false, false
+		}
 		p.take(&s)
 		p.add(s)
 	}
@@ -151,11 +156,13 @@ func (p *pass) take(s *span) {
 		}
 	}
 	p.mem[n] -= s.mem
-	if p.jobs[n] > 0 && p.user[n] != s.user {
-		p.owner[n] |= manyUsers
+	if !s.light {
+		if p.jobs[n] > 0 && p.user[n] != s.user {
+			p.owner[n] |= manyUsers
+		}
+		p.jobs[n]++
+		p.user[n] = s.user
 	}
-	p.jobs[n]++
-	p.user[n] = s.user
 	if len(s.gres) > 0 {
 		if p.gres[n] == nil {
 			p.gres[n] = newUse(p.t.pools[g.kind])
@@ -213,7 +220,8 @@ type shape struct {
 	duration int64
 	user     wlm.UID
 	tries    []try
-	verdict  int // place of the verdict its jobs share, from 1
+	verdict  int  // place of the verdict its jobs share, from 1
+	noRoom   bool // no victims make room for it
 }
 
 // try is a shape in one partition.

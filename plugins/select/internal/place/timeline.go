@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/sluice-hpc/sluice/sdk/mirror"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
@@ -30,8 +31,20 @@ type span struct {
 	layers     int8 // above 1: jobs of the partition may share its cores
 	whole      bool // the rest of the node is not to be used either
 	exclusive  bool // nor by another user
+	light      bool // no CPUs: a suspended job's
+	skip       skip
 	next       int32
+	job        *mirror.Job // that runs; nil: of a job that waits, or starts now
 }
+
+// skip says what to leave out of account of a span while room is made for a job.
+type skip uint8
+
+const (
+	skipNothing skip = iota
+	skipCores        // the job sleeps, or would
+	skipAll          // the job leaves, or would
+)
 
 // timeline holds the spans of every node, ordered by end once somebody asks.
 type timeline struct {
@@ -110,6 +123,9 @@ func (tl *timeline) insert(i int32) {
 
 // blocks reports whether a span keeps the whole node from the try's job.
 func (s *span) blocks(tr *try) bool {
+	if s.light || s.skip != skipNothing {
+		return false
+	}
 	return s.whole || tr.need.whole || (s.exclusive || tr.need.exclusive) && s.user != tr.shape.user
 }
 
@@ -133,7 +149,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
 		switch {
-		case s.end <= start:
+		case s.end <= start || s.skip == skipAll:
 			continue
 		case s.start >= end:
 			until = min(until, s.start-tr.shape.duration)
@@ -142,8 +158,11 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 			blocked = true
 			continue
 		}
-		p.occupy(tr, mask, s)
 		mem -= s.mem
+		if s.skip == skipCores {
+			continue
+		}
+		p.occupy(tr, mask, s)
 		if s.start > start {
 			later++
 		}
@@ -164,7 +183,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 func (p *pass) peak(i int32, start, end int64) int64 {
 	at := func(when int64) (sum int64) {
 		for k := p.head[i]; k >= 0; k = p.spans[k].next {
-			if s := &p.spans[k]; s.start <= when && s.end > when {
+			if s := &p.spans[k]; s.start <= when && s.end > when && s.skip != skipAll {
 				sum += s.mem
 			}
 		}
@@ -221,7 +240,7 @@ func (p *pass) windowMask(tr *try, i int32, start, end int64) []uint64 {
 	mask := slices.Clone(p.t.full[g.off : g.off+g.words])
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
-		if s.end <= start || s.start >= end {
+		if s.end <= start || s.start >= end || s.skip != skipNothing {
 			continue
 		}
 		if s.whole {

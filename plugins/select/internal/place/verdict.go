@@ -211,6 +211,9 @@ func (q *round) reserve(j *mirror.Job, waits []*try, from int64, v *selector.Ver
 	if len(waits) > 1 { // the picker holds what was planned last
 		start, _ = p.plan(best, start)
 	}
+	if w := q.window; w > 0 && start-p.now > w {
+		return false // bf_window: nothing is planned beyond it
+	}
 	q.reservations[best.need.part]++
 	nodes := p.claim(best, j.User, start)
 	const known = endless - 7*24*3600 // beyond it, the forecast is only that some job has no limit

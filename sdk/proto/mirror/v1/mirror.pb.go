@@ -1151,7 +1151,11 @@ type Job struct {
 	Qos           string                 `protobuf:"bytes,18,opt,name=qos,proto3" json:"qos,omitempty"`
 	Held          bool                   `protobuf:"varint,19,opt,name=held,proto3" json:"held,omitempty"`
 	Ranked        bool                   `protobuf:"varint,20,opt,name=ranked,proto3" json:"ranked,omitempty"`
-	TimeMin       uint32                 `protobuf:"varint,21,opt,name=time_min,json=timeMin,proto3" json:"time_min,omitempty"` // seconds
+	TimeMin       uint32                 `protobuf:"varint,21,opt,name=time_min,json=timeMin,proto3" json:"time_min,omitempty"`             // seconds
+	Preempt       uint32                 `protobuf:"varint,22,opt,name=preempt,proto3" json:"preempt,omitempty"`                            // running: mirror.Preempt, what may be done to it to make room
+	ExemptUntil   int64                  `protobuf:"varint,23,opt,name=exempt_until,json=exemptUntil,proto3" json:"exempt_until,omitempty"` // running: until then nothing may
+	Leaving       bool                   `protobuf:"varint,24,opt,name=leaving,proto3" json:"leaving,omitempty"`                            // running: it is about to give back what it holds
+	Asleep        bool                   `protobuf:"varint,25,opt,name=asleep,proto3" json:"asleep,omitempty"`                              // running: suspended to make room, it holds no CPUs against whoever may preempt it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,6 +1335,34 @@ func (x *Job) GetTimeMin() uint32 {
 		return x.TimeMin
 	}
 	return 0
+}
+
+func (x *Job) GetPreempt() uint32 {
+	if x != nil {
+		return x.Preempt
+	}
+	return 0
+}
+
+func (x *Job) GetExemptUntil() int64 {
+	if x != nil {
+		return x.ExemptUntil
+	}
+	return 0
+}
+
+func (x *Job) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *Job) GetAsleep() bool {
+	if x != nil {
+		return x.Asleep
+	}
+	return false
 }
 
 type NodeUse struct {
@@ -1552,7 +1584,7 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\bcapacity\x18\x03 \x01(\x04R\bcapacity\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\rR\x06reason\"\xf9\x03\n" +
+	"\x06reason\x18\x04 \x01(\rR\x06reason\"\xe8\x04\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\rR\x05class\x12\x1a\n" +
@@ -1575,7 +1607,11 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x03qos\x18\x12 \x01(\tR\x03qos\x12\x12\n" +
 	"\x04held\x18\x13 \x01(\bR\x04held\x12\x16\n" +
 	"\x06ranked\x18\x14 \x01(\bR\x06ranked\x12\x19\n" +
-	"\btime_min\x18\x15 \x01(\rR\atimeMin\"m\n" +
+	"\btime_min\x18\x15 \x01(\rR\atimeMin\x12\x18\n" +
+	"\apreempt\x18\x16 \x01(\rR\apreempt\x12!\n" +
+	"\fexempt_until\x18\x17 \x01(\x03R\vexemptUntil\x12\x18\n" +
+	"\aleaving\x18\x18 \x01(\bR\aleaving\x12\x16\n" +
+	"\x06asleep\x18\x19 \x01(\bR\x06asleep\"m\n" +
 	"\aNodeUse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\rR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +

@@ -1245,6 +1245,7 @@ type Job struct {
 	HetJob        uint32                 `protobuf:"varint,47,opt,name=het_job,json=hetJob,proto3" json:"het_job,omitempty"`             // the first component's id; 0: not of a heterogeneous job
 	HetOffset     uint32                 `protobuf:"varint,48,opt,name=het_offset,json=hetOffset,proto3" json:"het_offset,omitempty"`    // component number
 	HetSet        string                 `protobuf:"bytes,49,opt,name=het_set,json=hetSet,proto3" json:"het_set,omitempty"`              // ids of all components: "15-16"
+	Preempted     int64                  `protobuf:"varint,50,opt,name=preempted,proto3" json:"preempted,omitempty"`                     // when it was chosen to make room for another; 0: never, or it runs again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1620,6 +1621,13 @@ func (x *Job) GetHetSet() string {
 		return x.HetSet
 	}
 	return ""
+}
+
+func (x *Job) GetPreempted() int64 {
+	if x != nil {
+		return x.Preempted
+	}
+	return 0
 }
 
 // Step is a step's record. Immutable once published.
@@ -2875,7 +2883,7 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +
 	"\x03mem\x18\x03 \x01(\x04R\x03mem\x12\x12\n" +
-	"\x04gres\x18\x04 \x01(\tR\x04gres\"\x96\v\n" +
+	"\x04gres\x18\x04 \x01(\tR\x04gres\"\xb4\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05sluid\x18\x02 \x01(\tR\x05sluid\x12'\n" +
@@ -2939,7 +2947,8 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\ahet_job\x18/ \x01(\rR\x06hetJob\x12\x1d\n" +
 	"\n" +
 	"het_offset\x180 \x01(\rR\thetOffset\x12\x17\n" +
-	"\ahet_set\x181 \x01(\tR\x06hetSet\"\xad\x06\n" +
+	"\ahet_set\x181 \x01(\tR\x06hetSet\x12\x1c\n" +
+	"\tpreempted\x182 \x01(\x03R\tpreempted\"\xad\x06\n" +
 	"\x04Step\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x12\n" +
