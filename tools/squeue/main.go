@@ -6,4 +6,4 @@ import (
 	"github.com/sluice-hpc/sluice/tools/internal/squeue"
 )
 
-func main() { command.Main(squeue.New()) }
+func main() { command.Lister(squeue.New()) }
