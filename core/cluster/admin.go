@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -183,10 +185,8 @@ func (u *UpdatePartition) apply(c *Cluster, now wlm.Time) (any, error) {
 		if p == nil {
 			return nil, errs.Coded(op, errs.InvalidPartition)
 		}
-		for _, j := range c.jobs {
-			if !j.State.Ended() && j.Partition == p.Name {
-				return nil, errs.Newf(op, errs.State, "partition %s has jobs", p.Name)
-			}
+		if id, ok := c.uses(p.Name); ok {
+			return nil, errs.Newf(op, errs.State, "Partition is in use: job %d is in %s or waits for it", id, p.Name)
 		}
 		c.emit(&Event{Kind: eventv1.Kind_PARTITION_REMOVED, Time: now, Partition: p})
 		return nil, nil
@@ -196,10 +196,13 @@ func (u *UpdatePartition) apply(c *Cluster, now wlm.Time) (any, error) {
 		}
 		p = p.Clone()
 	}
-	for k, v := range u.Set {
-		if err := c.setPartition(op, p, k, v); err != nil {
+	for _, k := range slices.Sorted(maps.Keys(u.Set)) {
+		if err := c.setPartition(op, p, k, u.Set[k]); err != nil {
 			return nil, err
 		}
+	}
+	if p.MaxNodes != wlm.Unset && p.MinNodes > p.MaxNodes {
+		return nil, errs.Newf(op, errs.Invalid, "MinNodes=%d is more than MaxNodes=%d", p.MinNodes, p.MaxNodes)
 	}
 	if p.Default {
 		for _, o := range c.Partitions {
@@ -215,6 +218,7 @@ func (u *UpdatePartition) apply(c *Cluster, now wlm.Time) (any, error) {
 }
 
 func (c *Cluster) setPartition(op string, p *wlm.Partition, k, v string) error {
+	k, v = mergeList(p, k, v)
 	bad := func(allowed string) error {
 		return errs.Newf(op, errs.Invalid, "%s=%s: allowed %s", k, v, allowed)
 	}
@@ -295,6 +299,9 @@ func (c *Cluster) setPartition(op string, p *wlm.Partition, k, v string) error {
 	case "qos":
 		p.QOS = v
 	default:
+		if known, err := setPartitionMore(op, p, k, v); known {
+			return err
+		}
 		return errs.Coded(op, errs.NotSupported).With("Update of this parameter is not supported: %s=%s", k, v)
 	}
 	return nil

@@ -16,6 +16,10 @@ type Configure struct {
 	Settings   Settings
 	Nodes      []wlm.Node
 	Partitions []wlm.Partition
+
+	// ReconfigFlags: whether what administrators changed of partitions stays, or
+	// their state alone; else the configuration holds.
+	KeepPartInfo, KeepPartState bool
 }
 
 // Op implements Command.
@@ -44,7 +48,7 @@ func (f *Configure) apply(c *Cluster, now wlm.Time) (any, error) {
 			c.emit(&Event{Kind: eventv1.Kind_NODE_REMOVED, Time: now, Node: n})
 		}
 	}
-	return append(changes, c.configurePartitions(f.Partitions, now)...), nil
+	return append(changes, c.configurePartitions(c.keepPartitions(f), now)...), nil
 }
 
 // configureNode merges a configured node with what is known of it.

@@ -158,6 +158,7 @@ func (c *Cluster) choosePartitions(op string, spec *wlm.Spec, who Caller) (*wlm.
 			return nil, errs.Coded(op, errs.NoDefaultPartition, "no partition has Default=YES: name one with --partition")
 		}
 	}
+	c.alternate(spec)
 	var first *wlm.Partition
 	for _, name := range spec.Partitions {
 		p := c.Partition(name)
@@ -190,6 +191,8 @@ func admits(op string, p *wlm.Partition, spec *wlm.Spec, who Caller) error {
 	switch {
 	case p.State == wlm.PartDrain || p.State == wlm.PartInactive:
 		return errs.Coded(op, errs.PartitionNotAvailable, fmt.Sprintf("partition %s is %s and takes no jobs", p.Name, p.State))
+	case p.ReqResv && spec.Reservation == "" && !who.Admin:
+		return errs.Coded(op, errs.ReservationInvalid, fmt.Sprintf("partition %s has ReqResv=YES: name a reservation with --reservation", p.Name))
 	case p.RootOnly && !who.Admin:
 		return errs.Coded(op, errs.AccessDenied, fmt.Sprintf("partition %s has RootOnly=YES", p.Name))
 	case p.DisableRoot && spec.User == 0:
@@ -283,17 +286,7 @@ func (c *Cluster) timeLimit(op string, j *wlm.Job, p *wlm.Partition) error {
 	if j.Spec.TimeMin > 0 && j.Spec.TimeMin > j.TimeLimit {
 		return errs.Coded(op, errs.InvalidTimeLimit, fmt.Sprintf("--time-min is above the time limit of %d minutes", j.TimeLimit))
 	}
-	if max := p.MaxTime; max != 0 && max != wlm.Unlimited && j.TimeLimit > max && c.enforces() {
-		return errs.Coded(op, errs.InvalidTimeLimit, fmt.Sprintf("--time: partition %s allows %d minutes", p.Name, max))
-	}
-	if c.enforces() && (len(p.NodeNames) < int(j.Spec.MinNodes) || p.MaxNodes != wlm.Unset && p.MaxNodes != 0 && j.Spec.MinNodes > p.MaxNodes) {
-		return errs.Coded(op, errs.InvalidNodeCount, fmt.Sprintf("--nodes=%d: partition %s allows fewer", j.Spec.MinNodes, p.Name))
-	}
-	return nil
-}
-
-func (c *Cluster) enforces() bool {
-	return c.settings.EnforceLimits != "" && !strings.EqualFold(c.settings.EnforceLimits, "NO")
+	return c.enforceLimits(op, j)
 }
 
 func (c *Cluster) array(op string, j *wlm.Job) error {

@@ -83,7 +83,8 @@ func Policy(c *conf.Config) map[string]string {
 
 // Configure returns the command that brings the cluster in line with c.
 func Configure(c *conf.Config) *cluster.Configure {
-	f := &cluster.Configure{Settings: Settings(c), Nodes: slices.Clone(c.Nodes), Partitions: slices.Clone(c.Partitions)}
+	f := &cluster.Configure{Settings: Settings(c), Nodes: slices.Clone(c.Nodes), Partitions: slices.Clone(c.Partitions),
+		KeepPartInfo: c.ReconfigFlags.Has("KeepPartInfo"), KeepPartState: c.ReconfigFlags.Has("KeepPartState")}
 	rankNodes(f.Nodes, c)
 	for i := range f.Partitions {
 		if f.Partitions[i].PriorityJob == 0 {

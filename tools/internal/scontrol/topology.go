@@ -34,7 +34,7 @@ func (s *session) showTopology(ctx context.Context, arg string) {
 	}
 	if t == nil {
 		if arg != "" {
-			s.failf("Topology information contains no switch, block or node named %s", name)
+			s.failf("Topology information contains no switch or node named %s", name)
 		}
 		return
 	}
@@ -47,7 +47,7 @@ func (s *session) showTopology(ctx context.Context, arg string) {
 	}
 	if keyed || arg == "" {
 		if !show(q) && arg != "" {
-			s.failf("Topology information contains no switch, block or node named %s", name)
+			s.failf("Topology information contains no switch or node named %s", name)
 		}
 		return
 	}
@@ -59,6 +59,6 @@ func (s *session) showTopology(ctx context.Context, arg string) {
 		}
 	}
 	if !show(topology.Query{Name: name}) && !show(topology.Query{Node: name}) {
-		s.failf("Topology information contains no switch, block or node named %s", name)
+		s.failf("Topology information contains no switch or node named %s", name)
 	}
 }
