@@ -44,6 +44,7 @@ var tests = []test{
 	{"srun", rigWork, "srun from submission to exit", srunLatency},
 	{"steps", rigWork, "srun within an allocation", stepRates},
 	{"e2e", rigWork, "jobs of /bin/true, submitted, run and finished", endToEnd},
+	{"swap", rigWork, "swaps of plugins under 100 submissions a second", swapCost},
 	{"client", rigQueue, "durable submissions through sdk/client, one connection", oneConnection},
 	{"query", rigQueue, "commands with 10,000 pending jobs", queries},
 	{"memory", rigQueue, "slurmctld's memory with 10,000 pending jobs", memorySmall},

@@ -230,7 +230,17 @@ func (g garbage) Plan(context.Context, sched.View) (a sched.Agenda, err error) {
 	for range rapid.IntRange(0, 6).Draw(g.t, "entries") {
 		a.Add(g.id(), sched.WhenBlocked(rapid.Uint8Range(0, 2).Draw(g.t, "when")))
 	}
-	a.Reservations = rapid.IntRange(0, 3).Draw(g.t, "reservations")
+	a.Reservations = rapid.IntRange(-1, 3).Draw(g.t, "reservations")
+	a.Wake = wlm.Time(rapid.Int64().Draw(g.t, "wake"))
+	for range rapid.IntRange(0, 2).Draw(g.t, "running") {
+		a.Running = append(a.Running, sched.Expectation{Job: g.id(), Expected: rapid.Uint32().Draw(g.t, "expected")})
+	}
+	for i := range a.Entries {
+		if e := &a.Entries[i]; rapid.IntRange(0, 3).Draw(g.t, "extra") == 0 {
+			e.Expected, e.NotBefore = rapid.Uint32().Draw(g.t, "expected"), wlm.Time(rapid.Int64().Draw(g.t, "not before"))
+			e.Placement = []mirror.NodeUse{{Node: wlm.NodeIndex(rapid.IntRange(0, 1<<20).Draw(g.t, "at")), CPUs: wlm.CPUSet{1 << 63, 1}}}
+		}
+	}
 	return a, g.fails()
 }
 

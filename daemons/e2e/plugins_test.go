@@ -218,12 +218,18 @@ func TestSwapUnderLoad(t *testing.T) {
 func TestKilledPlugins(t *testing.T) {
 	c := up(t, "--nodes", "2", "--cpus", "64") // real jobs: what launch/sim pretends may not survive its process
 	n := times(t)
+	if err := os.WriteFile(filepath.Join(c.dir, "etc", "job_submit.lua"), []byte("function slurm_job_submit(d, p, u)\n  d.comment = 'seen'\n  return slurm.SUCCESS\nend\n"+
+		"function slurm_job_modify(d, r, p, u)\n  return slurm.SUCCESS\nend\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.addConf("JobSubmitPlugins=lua\n")
+	c.ok("scontrol", "reconfigure")
 	s := &submitter{cl: c.client()}
 	done, over := make(chan struct{}), make(chan struct{})
 	go func() { defer close(over); s.during(t.Context(), 20, done) }()
 	c.await("a launch plugin to run", func() bool { return c.run("scontrol", "show", "plugin", "launch").code == 0 })
 	longest := map[string]time.Duration{}
-	kinds := []string{"sched", "select", "priority", "accounting_storage", "launch"}
+	kinds := []string{"sched", "select", "priority", "accounting_storage", "launch", "job_submit"}
 	for i := range n * len(kinds) {
 		kind := kinds[i%len(kinds)]
 		p := c.victim(kind)
@@ -251,6 +257,22 @@ func TestKilledPlugins(t *testing.T) {
 		}
 	}
 	c.complete(s)
+	if out := c.ok("scontrol", "show", "job", c.submit("-H", "--wrap", "true")); !strings.Contains(out, "Comment=seen") {
+		t.Errorf("no filter: %s", out)
+	}
+}
+
+// addConf adds lines to slurm.conf, which a test's cluster has to itself.
+func (c *cluster) addConf(lines string) {
+	c.t.Helper()
+	f, err := os.OpenFile(filepath.Join(c.dir, "etc", "slurm.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(lines); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // victim is the process of a kind that serves: a child of a daemon.
@@ -516,6 +538,8 @@ func TestSwapOfLaunchers(t *testing.T) {
 	if r := c.run("scontrol", "reload", "plugin", "launch/nosuch"); r.code != 1 || strings.Count(r.errOut, "\n") != 1 {
 		t.Errorf("a launcher that does not exist: %s", r)
 	}
+	c.otherLauncher()
+	c.ok("srun", "-n1", "true")
 	c.write("stop", "")
 	c.ended(id, "FAILED 5:0")
 	last := int64(0)
@@ -528,5 +552,49 @@ func TestSwapOfLaunchers(t *testing.T) {
 	}
 	if c.file("out") != "begin\n" {
 		t.Errorf("output %q", c.file("out"))
+	}
+}
+
+// otherLauncher makes slurm.conf name another launcher, which is launch/exec by
+// another name, and applies it.
+func (c *cluster) otherLauncher() {
+	c.t.Helper()
+	dir, programs := filepath.Join(filepath.Dir(c.work), "p"), filepath.Join(c.root, "libexec", "sluice")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	program, err := os.ReadFile(filepath.Join(programs, "launch_exec"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "launch_other"), program, 0o755)
+	}
+	if err == nil {
+		err = os.Symlink(filepath.Join(programs, "slurmstepd"), filepath.Join(dir, "slurmstepd"))
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.addConf("LaunchType=launch/other\n")
+	if r := c.run("scontrol", "reconfigure"); r.code != 1 || !strings.Contains(r.errOut, "launch/other: no program launch_other") || strings.Count(r.errOut, "\n") != 1 {
+		c.t.Errorf("a launcher that PluginDir does not have: %s", r)
+	}
+	c.addConf("PluginDir=" + programs + ":" + dir + "\n")
+	for _, name := range []string{"ctld", "n1", "n2"} {
+		c.ok("sluice", "kill9", name)
+	}
+	c.addConf("LaunchType=launch/exec\n")
+	for _, name := range []string{"ctld", "n1", "n2"} {
+		c.ok("sluice", "start", name)
+	}
+	c.ok("srun", "-N2", "true")
+	c.addConf("LaunchType=launch/other\n")
+	c.ok("scontrol", "reconfigure")
+	for _, name := range []string{"n1", "n2"} {
+		c.await("launch/other on "+name, func() bool {
+			var m struct{ Plugins []shown }
+			out := c.ok("scontrol", "--json", "show", "plugin", "launch")
+			return json.Unmarshal([]byte(out), &m) == nil && slices.ContainsFunc(m.Plugins, func(p shown) bool {
+				return p.Host == name && p.Name == "other" && p.State == "serving"
+			})
+		})
 	}
 }
