@@ -12,7 +12,10 @@ class Handler:
 
     request.spec, and request.changes of modify, may be changed in place. To refuse,
     raise errors.refuse("line for the user", ...). The result is a list of further
-    lines for the user, or None."""
+    lines for the user, or None.
+
+    Questions to the host (the cluster's partitions, in Go Request.Partitions) are not
+    part of this library: a filter that needs them is written in Go."""
 
     serial = False
 
