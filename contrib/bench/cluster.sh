@@ -76,7 +76,7 @@ conf() {
 		SlurmdParameters=config_overrides
 		ReturnToService=2
 		MaxJobCount=200000
-		MaxArraySize=100001
+		MaxArraySize=1000002
 		AccountingStorageType=accounting_storage/sqlite
 		$prio
 		${PEER_EXTRA:-}

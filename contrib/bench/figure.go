@@ -45,6 +45,8 @@ var bars = map[string]bar{
 	"query.squeue_one":      {8, false},
 	"query.sinfo":           {8, false},
 	"query.scontrol_one":    {8, false},
+	"array.million":         {1000, false},
+	"array.memory":          {50, false},
 	"memory.10k":            {150, false},
 	"memory.100k":           {600, false},
 	"readers.slowdown":      {20, false},

@@ -46,6 +46,7 @@ var tests = []test{
 	{"e2e", rigWork, "jobs of /bin/true, submitted, run and finished", endToEnd},
 	{"swap", rigWork, "swaps of plugins under 100 submissions a second", swapCost},
 	{"client", rigQueue, "durable submissions through sdk/client, one connection", oneConnection},
+	{"array", rigQueue, "an array of a million tasks", millionTasks},
 	{"query", rigQueue, "commands with 10,000 pending jobs", queries},
 	{"memory", rigQueue, "slurmctld's memory with 10,000 pending jobs", memorySmall},
 	{"plugin", rigQueue, "the scheduler plugin killed, until the next pass", pluginKill},

@@ -366,7 +366,9 @@ func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
 
 func (f *feed) class(j *wlm.Job) *mirror.Class {
 	key := cluster.ClassOf(j.Spec)
-	if c := f.classes[key]; c != nil {
+	if c := f.classes[key]; c != nil && f.encoder.Keeps(c) {
+		return c
+	} else if c != nil {
 		return f.encoder.Class(*c) // the same value again, unless it was forgotten
 	}
 	c := mirror.Class{MinNodes: key.MinNodes, MaxNodes: key.MaxNodes, NodeSizes: key.NodeSizes, ReqNodes: key.ReqNodes,

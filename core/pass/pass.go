@@ -503,7 +503,11 @@ func (r *Runner) look(verdicts []selector.Verdict) {
 	if r.o.Outlooks == nil {
 		return
 	}
-	m := map[wlm.JobID]*wlm.Outlook{}
+	n := 0
+	for i := range verdicts {
+		n += len(verdicts[i].Jobs)
+	}
+	m := make(map[wlm.JobID]*wlm.Outlook, n)
 	for i := range verdicts {
 		v := &verdicts[i]
 		o := &wlm.Outlook{Reason: v.Reason, Text: v.Text, Start: v.Start, Nodes: r.nodeNames(v.Nodes), Words: words(v)}

@@ -23,6 +23,7 @@ type growth struct {
 	policy   string
 	maxNodes int
 	maxJobs  int
+	minJobs  int
 	nodes    int // while jobs grow
 	jobs     int // while nodes grow
 	cpus     int // of a node
@@ -30,6 +31,9 @@ type growth struct {
 	steps    int
 	svg, csv string
 }
+
+// Where the series begin.
+const leastNodes, leastJobs = 100, 1000
 
 // point is one measurement.
 type point struct {
@@ -56,7 +60,8 @@ func growthCommand() *cobra.Command {
 	fl.SortFlags = false
 	fl.StringVar(&g.policy, "policy", "easy", "policy to measure")
 	fl.IntVar(&g.maxNodes, "max-nodes", 50_000, "largest cluster; smaller ones begin at 100")
-	fl.IntVar(&g.maxJobs, "max-jobs", 1_000_000, "longest queue; shorter ones begin at 1000")
+	fl.IntVar(&g.maxJobs, "max-jobs", 1_000_000, "longest queue")
+	fl.IntVar(&g.minJobs, "min-jobs", leastJobs, "shortest queue")
 	fl.IntVar(&g.nodes, "nodes", 10_000, "nodes while jobs grow")
 	fl.IntVar(&g.jobs, "jobs", 20_000, "jobs while nodes grow")
 	fl.IntVar(&g.cpus, "cpus", 16, "processors of a node")
@@ -82,9 +87,8 @@ func series(least, most int) []int {
 }
 
 func (g *growth) run(ctx context.Context, stdout, stderr io.Writer) error {
-	const leastNodes, leastJobs = 100, 1000
-	if g.maxNodes < leastNodes || g.maxJobs < leastJobs || g.nodes < 1 || g.jobs < 1 || g.cpus < 1 || g.steps < 2 || g.shapes < 1 {
-		return fmt.Errorf("--max-nodes is at least %d, --max-jobs %d, --steps 2, and the others 1", leastNodes, leastJobs)
+	if g.maxNodes < leastNodes || g.minJobs < leastJobs || g.maxJobs < g.minJobs || g.nodes < 1 || g.jobs < 1 || g.cpus < 1 || g.steps < 2 || g.shapes < 1 {
+		return fmt.Errorf("--max-nodes is at least %d, --min-jobs %d, --max-jobs as many, --steps 2, and the others 1", leastNodes, leastJobs)
 	}
 	p, err := readPolicy(g.policy)
 	if err != nil {
@@ -103,6 +107,9 @@ func (g *growth) run(ctx context.Context, stdout, stderr io.Writer) error {
 		byNodes = append(byNodes, x)
 	}
 	for _, n := range series(leastJobs, g.maxJobs) {
+		if n < g.minJobs {
+			continue
+		}
 		x, err := measure(g.nodes, n)
 		if err != nil {
 			return err

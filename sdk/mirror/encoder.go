@@ -94,6 +94,13 @@ func (e *Encoder) Class(c Class) *Class {
 	return &c
 }
 
+// Keeps reports whether c is a class of the encoder, as Class returned it and
+// not forgotten since: who has it need not ask again.
+func (e *Encoder) Keeps(c *Class) bool {
+	u := e.classes[c.ID]
+	return u != nil && u.class == c && u.key != ""
+}
+
 // Change moves the encoder to c.Rev and returns the frames that move a mirror
 // there from the rev before. Gone jobs that were never sent are ignored, as are
 // ranks of such jobs. A job must be in only one of Jobs, Gone and Ranks.
