@@ -238,13 +238,9 @@ func over(j *wlm.Job) bool { return j.State.Ended() && j.Flags&wlm.FlagCompletin
 
 // olderNamesake reports whether a live job of the same user and name came first.
 func (c *Cluster) olderNamesake(j *wlm.Job) bool {
-	n := c.named[nameKey{j.Spec.User, j.Spec.Name}]
-	if n == 0 || n == 1 && j.ID != 0 && c.jobs[j.ID] != nil {
-		return false
-	}
-	for _, o := range c.jobs {
-		if o.Spec.User == j.Spec.User && o.Spec.Name == j.Spec.Name && !over(o) &&
-			(o.ID < j.ID || j.ID == 0) && (o.ArrayJob == 0 || o.ArrayJob != j.ArrayJob) {
+	for id := range c.named[nameKey{j.Spec.User, j.Spec.Name}] {
+		o := c.jobs[id]
+		if (o.ID < j.ID || j.ID == 0) && (o.ArrayJob == 0 || o.ArrayJob != j.ArrayJob) {
 			return true
 		}
 	}

@@ -40,7 +40,7 @@ type Tables struct {
 	blobs    map[string]*Blob
 	arrays   map[wlm.JobID]*arrayIndex
 	waiting  map[wlm.JobID]map[wlm.JobID]struct{} // job -> jobs that depend on it
-	named    map[nameKey]int                      // jobs that are not over by user and name, for singleton
+	named    map[nameKey]map[wlm.JobID]struct{}   // jobs that are not over by user and name, for singleton
 	singles  map[nameKey]map[wlm.JobID]struct{}   // jobs that wait for namesakes
 	running  int
 	asleep   map[wlm.JobID]struct{}       // jobs that are suspended to make room
@@ -73,7 +73,7 @@ func NewTables() *Tables {
 		jobs: map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
 		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
 		arrays: map[wlm.JobID]*arrayIndex{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
-		named: map[nameKey]int{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{}, asleep: map[wlm.JobID]struct{}{},
+		named: map[nameKey]map[wlm.JobID]struct{}{}, singles: map[nameKey]map[wlm.JobID]struct{}{}, arrayRun: map[wlm.JobID]uint32{}, asleep: map[wlm.JobID]struct{}{},
 		derived: map[wlm.JobID]wlm.WaitStatus{}, over: map[wlm.JobID][]idRange{},
 	}
 }
@@ -470,10 +470,7 @@ func (t *Tables) derive(j *wlm.Job, d int) {
 		}
 	}
 	if !over(j) {
-		k := nameKey{j.Spec.User, j.Spec.Name}
-		if t.named[k] += d; t.named[k] == 0 {
-			delete(t.named, k)
-		}
+		index(t.named, nameKey{j.Spec.User, j.Spec.Name}, j.ID, d)
 	}
 	for _, dep := range j.Deps {
 		switch {
