@@ -17,6 +17,7 @@ import (
 // ours is another, which follows with "+ ".
 type selection struct {
 	conf, gres []string
+	wires      []string // of topology.conf
 	cases      []selectCase
 }
 
@@ -37,6 +38,8 @@ func readSelection(t *testing.T, file string) (s selection) {
 			s.conf = append(s.conf, rest)
 		} else if rest, ok := strings.CutPrefix(line, "gres "); ok {
 			s.gres = append(s.gres, rest)
+		} else if rest, ok := strings.CutPrefix(line, "topology "); ok {
+			s.wires = append(s.wires, rest)
 		} else if rest, ok := strings.CutPrefix(line, "\t"); ok {
 			if strings.HasPrefix(rest, "- ") {
 				continue
@@ -115,6 +118,11 @@ func selectSite(t *testing.T, s selection) *cluster {
 	c.configure(text)
 	if len(s.gres) > 0 {
 		if err := os.WriteFile(filepath.Join(c.dir, "etc", "gres.conf"), []byte(strings.Join(s.gres, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(s.wires) > 0 {
+		if err := os.WriteFile(filepath.Join(c.dir, "etc", "topology.conf"), []byte(strings.Join(s.wires, "\n")+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

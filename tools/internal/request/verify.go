@@ -153,7 +153,7 @@ func (r *Request) asked(o string) bool { return r.given[o] == FromCommand || r.g
 // noEffect lists what was asked for that this release accepts but does not do.
 func (r *Request) noEffect() []string {
 	var out []string
-	for _, o := range []string{"bcast", "x11", "resv-ports", "task-prolog", "task-epilog", "reboot", "switches",
+	for _, o := range []string{"bcast", "x11", "resv-ports", "task-prolog", "task-epilog", "reboot",
 		"wait-for-children", "mail-type", "gres-flags", "gpu-freq", "power", "cluster-constraint", "mcs-label"} {
 		if r.asked(o) {
 			out = append(out, "--"+o+" is accepted but has no effect in this release")

@@ -3,7 +3,9 @@ package place
 import (
 	"fmt"
 	"math/bits"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -204,6 +206,46 @@ func bruteLeaves(t rapid.TB, c *cluster, free, want int) (level, least int) {
 		}
 		if set == 0 {
 			return level, least
+		}
+	}
+}
+
+// Jobs on a tree are given the nodes that Slurm gives them, see the table.
+func TestTreeAsSlurm(t *testing.T) {
+	data, err := os.ReadFile("testdata/tree.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := leaves(3, 4, 5)
+	top := &s.Topologies[0]
+	top.Switches[3].Children = "m1,s2"
+	top.Switches = append(top.Switches, topology.Switch{Name: "m1", Children: "s[0-1]"})
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "+ "))
+		part := strings.Split(line, ": ")
+		if len(part) != 3 || line[0] == '-' || line[0] == '#' {
+			continue
+		}
+		c := newCluster(12, 1, 4, 1)
+		c.wired(t, s)
+		for _, n := range strings.Split(strings.TrimPrefix(part[0], "busy "), ",") {
+			if at, err := strconv.Atoi(n); err == nil {
+				c.run(c.job(3600, mirror.Class{}), testNow+3600, use(at-1, 0, 0, 1, 2, 3))
+			}
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(part[1], "-N"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.job(3600, mirror.Class{MinNodes: uint32(n), Share: wlm.ShareNever})
+		got := []string{}
+		if r := c.place(t, sched.Skip, 0); len(r.Placements) > 0 {
+			for _, u := range r.Placements[0].Uses {
+				got = append(got, fmt.Sprint(u.Node+1))
+			}
+		}
+		if strings.Join(got, " ") != part[2] {
+			t.Errorf("%s: %s: %s, Slurm gives %s", part[0], part[1], strings.Join(got, " "), part[2])
 		}
 	}
 }
