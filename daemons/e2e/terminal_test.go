@@ -225,7 +225,7 @@ func corresponding(t *testing.T, c *cluster) {
 	c.ended(b+"_1", "COMPLETED 0:0")
 	c.ended(b+"_3", "COMPLETED 0:0")
 	// The task that is left last is shown in brackets.
-	left := regexp.MustCompile(`^` + b + `_(2|\[2\]) PENDING DependencyNeverSatisfied aftercorr:` + a + `\(failed\)\n$`)
+	left := regexp.MustCompile(`^` + b + `_(2|\[2\]) PENDING DependencyNeverSatisfied aftercorr:` + a + `_\*\(failed\)\n$`)
 	c.await("task 2 to wait for ever", func() bool {
 		return left.MatchString(c.ok("squeue", "-h", "-j", b, "-t", "PD", "-o", "%i %T %r %E"))
 	})
