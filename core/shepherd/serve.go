@@ -43,6 +43,7 @@ func (s *shepherd) serve(c net.Conn) {
 	r := bufio.NewReader(c)
 	f, err := stepd.ReadFrame(r)
 	if err != nil {
+		s.turnedAway()
 		c.Close()
 		return
 	}
@@ -65,9 +66,17 @@ func (s *shepherd) serve(c net.Conn) {
 		answer(c, nil)
 		s.forgetOnce.Do(func() { close(s.forget) })
 	default:
+		s.turnedAway()
 		stepd.WriteFrame(c, stepd.Frame{Kind: stepd.Error, Data: []byte("unknown frame " + strconv.QuoteRune(rune(f.Kind)))})
 	}
 	c.Close()
+}
+
+// turnedAway counts a connection that was no request, and logs the first few.
+func (s *shepherd) turnedAway() {
+	if n := s.garbage.Add(1); n <= 3 || n%1000 == 0 {
+		logf("turned away a connection that is no request, so_far=" + strconv.FormatUint(n, 10))
+	}
 }
 
 func answer(c net.Conn, err error) {

@@ -27,6 +27,7 @@ import (
 	"os/signal"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,6 +62,7 @@ type shepherd struct {
 	usage stepd.Usage
 
 	forgetOnce sync.Once
+	garbage    atomic.Uint64 // connections that said nothing of the protocol
 }
 
 // Main reads a spec from standard input, runs the step and returns the exit

@@ -54,8 +54,16 @@ func TestGarbageOnSockets(t *testing.T) {
 			t.Errorf("%s: %v\n%s", log, err, text)
 		}
 	}
-	if text, _ := os.ReadFile(filepath.Join(c.dir, "log", "n1.out")); !bytes.Contains(text, []byte("so_far=1")) {
-		t.Error("slurmd counts no garbage")
+	for _, of := range []struct{ who, log, line string }{
+		{"slurmd", "log/n1.out", `no call" peer=\S+ so_far=1\b`},
+		{"a plugin of slurmd's", "log/n1.out", `no call" .*kind=launch .*so_far=1\b`},
+		{"a plugin of slurmctld's", "log/ctld.out", `no call" .*kind=select .*so_far=1\b`},
+		{"the supervisor", "spool/n1/slurmstepd.log", `no request, so_far=1\b`},
+	} {
+		text, err := os.ReadFile(filepath.Join(c.dir, of.log))
+		if err != nil || !regexp.MustCompile(of.line).Match(text) {
+			t.Errorf("%s counts no garbage (%v)", of.who, err)
+		}
 	}
 	c.write("go", "")
 	c.ended(job, "FAILED 3:0")

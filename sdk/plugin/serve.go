@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -16,7 +17,10 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/sluice-hpc/sluice/sdk/plugin/session"
 	"github.com/sluice-hpc/sluice/sdk/proto/plugin/v1"
+	"github.com/sluice-hpc/sluice/sdk/wire/preface"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // handshake tells plugins that a host started them, not a curious user.
@@ -54,10 +58,32 @@ func Serve(p Plugin) {
 		Plugins:         goplugin.PluginSet{pluginSetName: &grpcPlugin{server: s}},
 		Logger:          hclog.NewNullLogger(),
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage))...)
+			opts = append(opts, grpc.MaxRecvMsgSize(maxMessage))
+			if os.Getenv(autoMTLS) == "" {
+				opts = append(opts, grpc.Creds(&guard{TransportCredentials: insecure.NewCredentials()}))
+			}
+			return grpc.NewServer(opts...)
 		},
 	})
 	os.Exit(int(s.status.Load()))
+}
+
+// autoMTLS is where go-plugin's host puts its certificate when it wants TLS.
+const autoMTLS = "PLUGIN_CLIENT_CERT"
+
+// guard counts connections to the plugin's socket that are no calls.
+type guard struct {
+	credentials.TransportCredentials
+	garbage atomic.Uint64
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (g *guard) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return g.TransportCredentials.ServerHandshake(preface.Conn(c, func(net.Addr) {
+		if n := g.garbage.Add(1); n <= 3 || n%1000 == 0 {
+			slog.Warn("turned away a connection that is no call", "so_far", n)
+		}
+	}))
 }
 
 // ignoreSignals takes them instead of ignoring them, since what is ignored

@@ -5,7 +5,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/sluice-hpc/sluice/core/rpc/preface"
+	"github.com/sluice-hpc/sluice/sdk/wire/preface"
 )
 
 const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -35,7 +35,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c, rest: text, garbage: l.garbage}, nil
+	return Conn(c, l.garbage), nil
+}
+
+// Conn returns c with its first bytes checked as those of a [Listener] are.
+func Conn(c net.Conn, garbage func(peer net.Addr)) net.Conn {
+	return &conn{Conn: c, rest: text, garbage: garbage}
 }
 
 // conn compares the first bytes it reads with the preface. One goroutine reads.
