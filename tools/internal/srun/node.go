@@ -31,6 +31,8 @@ type node struct {
 	upOnce sync.Once
 	sendMu sync.Mutex // held while sending; one sender at a time per stream
 	stream grpc.BidiStreamingClient[nodev1.RunStepIn, nodev1.RunStepOut]
+	begun  bool                // there was a stream
+	early  []*nodev1.RunStepIn // signals from before that
 }
 
 // run launches and follows the node's share until its end.
@@ -124,6 +126,14 @@ func (n *node) setStream(s grpc.BidiStreamingClient[nodev1.RunStepIn, nodev1.Run
 	n.sendMu.Lock()
 	defer n.sendMu.Unlock()
 	n.stream = s
+	if s == nil {
+		return
+	}
+	n.begun = true
+	for _, m := range n.early {
+		s.Send(m) //nolint:errcheck // the receiving side learns why
+	}
+	n.early = nil
 }
 
 // ready waits until input can be sent; false: ctx ended first.
@@ -136,13 +146,16 @@ func (n *node) ready(ctx context.Context) bool {
 	}
 }
 
-// send sends m if the node can be reached now. What is lost in a break is
+// send sends m if the node can be reached now, or after its launch if that is not
+// sent yet: another node's task may fail that early. What is lost in a break is
 // lost: input, as with a broken pipe.
 func (n *node) send(m *nodev1.RunStepIn) {
 	n.sendMu.Lock()
 	defer n.sendMu.Unlock()
 	if n.stream != nil {
 		n.stream.Send(m) //nolint:errcheck // the receiving side learns why
+	} else if !n.begun {
+		n.early = append(n.early, m)
 	}
 }
 
