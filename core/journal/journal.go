@@ -438,6 +438,13 @@ func clearDir(dir string) error {
 
 const lockName = "lock"
 
+// A controller that was just killed may hold its lock a moment longer: until the
+// kernel is done with it, or with a process that it was starting.
+const (
+	lockTries = 20
+	lockPause = 50 * time.Millisecond
+)
+
 // lockDir keeps a second controller off the directory. The kernel drops the
 // lock with the process, so none is ever stale.
 func lockDir(dir string) (*os.File, error) {
@@ -445,11 +452,14 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s is in use by another controller", dir)
+	for range lockTries {
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			return f, nil
+		}
+		time.Sleep(lockPause)
 	}
-	return f, nil
+	f.Close()
+	return nil, fmt.Errorf("%s is in use by another controller", dir)
 }
 
 var table = crc32.MakeTable(crc32.Castagnoli)
