@@ -262,9 +262,11 @@ func (s *shepherd) record(e *stepd.Event) error {
 	}
 	line := append(b, '\n')
 	_, err = s.lock.Write(line)
-	s.untold = append(s.untold, line...)
+	if s.tell >= 0 {
+		s.untold = append(s.untold, line...)
+	}
 	wait := e.Kind == stepd.Began || e.Kind == stepd.Forking || e.Kind == stepd.Exited && s.last
-	if s.tell >= 0 && !wait {
+	if len(s.untold) > 0 && !wait {
 		if _, terr := unix.Write(s.tell, s.untold); errors.Is(terr, unix.EPIPE) {
 			s.tell = -1
 		}

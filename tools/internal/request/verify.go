@@ -154,10 +154,13 @@ func (r *Request) asked(o string) bool { return r.given[o] == FromCommand || r.g
 func (r *Request) noEffect() []string {
 	var out []string
 	for _, o := range []string{"bcast", "x11", "resv-ports", "task-prolog", "task-epilog", "reboot",
-		"wait-for-children", "mail-type", "gres-flags", "gpu-freq", "power", "cluster-constraint", "mcs-label"} {
+		"wait-for-children", "mail-type", "gpu-freq", "power", "cluster-constraint", "mcs-label"} {
 		if r.asked(o) {
 			out = append(out, "--"+o+" is accepted but has no effect in this release")
 		}
+	}
+	if flags := r.Spec.Option("gres-flags"); r.asked("gres-flags") && flags != "enforce-binding" {
+		out = append(out, "--gres-flags="+flags+": only enforce-binding has an effect in this release")
 	}
 	return out
 }
