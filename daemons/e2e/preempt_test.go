@@ -92,6 +92,10 @@ func TestPreemption(t *testing.T) {
 		c.await("the step to be ready", func() bool { return strings.Contains(c.file("grace.out"), "ready") })
 		high := c.submit("-p", "high", "-N2", "-n8", "--wrap", "exit 0")
 		c.await("the victim's step to hear the signal", func() bool { return strings.Contains(c.file("grace.out"), "got it") })
+		c.await("the victim's time of preemption", func() bool {
+			show := c.ok("scontrol", "show", "job", low)
+			return strings.Contains(show, "PreemptEligibleTime=2") && strings.Contains(show, " PreemptTime=2")
+		})
 		c.ended(low, "PREEMPTED 0:0")
 		c.ended(high, "COMPLETED 0:0")
 	})

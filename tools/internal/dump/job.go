@@ -265,7 +265,7 @@ func jobPolicy(w *structured.Writer, j *jobtext.Job) {
 	w.Object("power")
 	w.Strs("flags")
 	w.End()
-	w.Set("preempt_time", 0)
+	w.Set("preempt_time", int64(j.Preempted))
 	w.Set("preemptable_time", 0)
 	w.Set("pre_sus_time", int64(j.PreSuspend))
 	w.Bool("hold", j.Held)

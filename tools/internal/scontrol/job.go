@@ -176,6 +176,9 @@ func (s *session) jobTimes(b *block, j *jobtext.Job) {
 	b.linef("AccrueTime=%s", stamp(j.Accrue, "Unknown"))
 	end, _ := j.EndOrForecast()
 	b.linef("StartTime=%s EndTime=%s Deadline=%s", stamp(j.StartOrForecast(), "Unknown"), stamp(end, "Unknown"), stamp(j.Spec.Deadline, "N/A"))
+	if j.Preempted != 0 {
+		b.linef("PreemptEligibleTime=%s PreemptTime=%s", stamp(j.Start, "None"), stamp(j.Preempted, "None"))
+	}
 	scheduler := j.SchedulerTag
 	if scheduler == "" {
 		scheduler = "Main"

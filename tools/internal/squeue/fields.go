@@ -117,7 +117,7 @@ var jobFields = column.Table[row]{
 	text("Origin", "ORIGIN", func(row) string { return "NA" }),
 	text("OriginRaw", "ORIGIN_RAW", func(row) string { return "0" }),
 	text("PendingTime", "PENDING_TIME", pendingTime),
-	text("PreemptTime", "PREEMPT_TIME", func(row) string { return "N/A" }),
+	text("PreemptTime", "PREEMPT_TIME", func(j row) string { return stamp(j.Preempted, "N/A") }),
 	spec("Prefer", "PREFER", func(s *wlm.Spec) string { return s.Prefer }),
 	text("Profile", "PROFILE", func(j row) string { return orNA(j.Spec.Profile) }),
 	text("Reboot", "REBOOT", func(j row) string { return jobtext.ZeroOne(j.Spec.Reboot) }),
