@@ -44,8 +44,9 @@ type Settings struct {
 	UserTop          bool // SchedulerParameters=enable_user_top
 	GresTypes        []string
 	Licenses         []License
-	TRES             []string // AccountingStorageTRES: what jobs' TRES list beside the usual
-	MaxTRES          bool     // PriorityFlags=MAX_TRES
+	TRES             []string    // AccountingStorageTRES: what jobs' TRES list beside the usual
+	MaxTRES          bool        // PriorityFlags=MAX_TRES
+	ResvOverRun      wlm.Minutes // how long jobs may run on when their reservation is over
 	DefCPUPerGPU     uint32
 	DefMemPerGPU     wlm.MiB
 	Preemption       Preemption
@@ -81,6 +82,7 @@ type Cluster struct {
 	keys     map[string]keyed                             // idempotency keys
 	keyOrder []string
 	records  records
+	resvLook wlm.Time // when reservations are looked at next; 0: at once
 }
 
 type keyed struct {
@@ -163,6 +165,8 @@ func (c *Cluster) put(e *Event) error {
 		}
 	case eventv1.Kind_RECORDS_ACKED:
 		c.records.ack(e.Position)
+	case eventv1.Kind_RESERVATION_CHANGED, eventv1.Kind_RESERVATION_REMOVED:
+		c.resvLook = 0
 	case eventv1.Kind_NODE_CHANGED, eventv1.Kind_NODE_REGISTERED, eventv1.Kind_NODE_REMOVED,
 		eventv1.Kind_PARTITION_CHANGED, eventv1.Kind_PARTITION_REMOVED:
 		clear(c.classes)
@@ -275,10 +279,14 @@ func (c *Cluster) delays(j *wlm.Job) {
 
 // NextTimer is the moment of the earliest timer; 0: none.
 func (c *Cluster) NextTimer() wlm.Time {
-	if len(c.timers) == 0 {
+	look := max(c.resvLook, 1)
+	switch {
+	case len(c.timers) == 0 && len(c.Reservations) == 0:
 		return 0
+	case len(c.Reservations) == 0 || len(c.timers) > 0 && c.timers[0].at < look:
+		return c.timers[0].at
 	}
-	return c.timers[0].at
+	return look
 }
 
 func invalidJob(op string, id wlm.JobID) error {

@@ -282,10 +282,13 @@ func (c *Cluster) settleDeps(j *wlm.Job, now wlm.Time) wlm.DepState {
 func (c *Cluster) judge(j *wlm.Job, now wlm.Time) {
 	deps := c.settleDeps(j, now)
 	j.ReasonText = ""
+	if !j.Held {
+		j.Flags &^= wlm.FlagResvDelHold
+	}
 	switch {
 	case j.Held:
 		switch j.Reason {
-		case wlm.WaitHeld, wlm.WaitMaxRequeue, wlm.FailLaunch: // who or what holds it
+		case wlm.WaitHeld, wlm.WaitMaxRequeue, wlm.FailLaunch, wlm.WaitResvDeleted: // who or what holds it
 		default:
 			j.Reason = wlm.WaitHeldUser
 		}
@@ -298,6 +301,8 @@ func (c *Cluster) judge(j *wlm.Job, now wlm.Time) {
 		j.Reason = wlm.WaitDependency
 	case j.Spec.Begin > now:
 		j.Reason = wlm.WaitTime
+	case j.Spec.Reservation != "" && c.orphaned(j.Spec):
+		j.Reason = wlm.WaitResvInvalid
 	default:
 		j.Reason = wlm.ReasonNone
 	}

@@ -16,18 +16,20 @@ type Kind = eventv1.Kind
 
 // Event is one change of the cluster.
 type Event struct {
-	Kind       Kind
-	Time       wlm.Time
-	Job        *wlm.Job
-	Previous   *wlm.Job // of JOB_REQUEUED: the run that ended
-	Step       *wlm.Step
-	Node       *wlm.Node
-	Partition  *wlm.Partition
-	Key, Data  []byte
-	IDs        []wlm.JobID
-	Priorities []uint32
-	Position   uint64
-	Text       string
+	Kind      Kind
+	Time      wlm.Time
+	Job       *wlm.Job
+	Previous  *wlm.Job // of JOB_REQUEUED: the run that ended
+	Step      *wlm.Step
+	Node      *wlm.Node
+	Partition *wlm.Partition
+	// Reservation is the new record, or the former of one that was removed.
+	Reservation *wlm.Reservation
+	Key, Data   []byte
+	IDs         []wlm.JobID
+	Priorities  []uint32
+	Position    uint64
+	Text        string
 
 	// respec says that the job's Spec differs from its former record's; other
 	// events leave it out of the journal.
@@ -66,6 +68,8 @@ func (e *Event) String() string {
 		}
 	case e.Partition != nil:
 		fmt.Fprintf(&b, " partition=%s", e.Partition.Name)
+	case e.Reservation != nil:
+		fmt.Fprintf(&b, " reservation=%s", e.Reservation.Name)
 	case len(e.IDs) > 0:
 		fmt.Fprintf(&b, " jobs=%d", len(e.IDs))
 	}
@@ -87,7 +91,7 @@ func jobName(j *wlm.Job) string {
 func (e *Event) ToWire(whole bool) *eventv1.Event {
 	m := &eventv1.Event{
 		Kind: e.Kind, Time: int64(e.Time), Step: wire.StepToWire(e.Step), Node: wire.NodeToWire(e.Node),
-		Partition: wire.PartitionToWire(e.Partition), Key: e.Key, Data: e.Data, Priorities: e.Priorities,
+		Partition: wire.PartitionToWire(e.Partition), Reservation: wire.ReservationToWire(e.Reservation), Key: e.Key, Data: e.Data, Priorities: e.Priorities,
 		Position: e.Position, Text: e.Text,
 	}
 	switch {
@@ -124,7 +128,8 @@ func EventOfWire(m *eventv1.Event) *Event {
 	e := &Event{
 		Kind: m.GetKind(), Time: wlm.Time(m.GetTime()), Job: wire.JobOfWire(m.GetJob()), Previous: wire.JobOfWire(m.GetPrevious()),
 		Step: wire.StepOfWire(m.GetStep()), Node: wire.NodeOfWire(m.GetNode()), Partition: wire.PartitionOfWire(m.GetPartition()),
-		Key: m.GetKey(), Data: m.GetData(), Priorities: m.GetPriorities(), Position: m.GetPosition(), Text: m.GetText(),
+		Reservation: wire.ReservationOfWire(m.GetReservation()),
+		Key:         m.GetKey(), Data: m.GetData(), Priorities: m.GetPriorities(), Position: m.GetPosition(), Text: m.GetText(),
 	}
 	for _, id := range m.GetIds() {
 		e.IDs = append(e.IDs, wlm.JobID(id))

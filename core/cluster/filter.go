@@ -93,7 +93,7 @@ func (m *matcher) matches(j *wlm.Job, byRef bool) bool {
 		m.accounts != nil && !m.accounts[s.Account],
 		m.qos != nil && !m.qos[s.QOS],
 		m.names != nil && !m.names[s.Name],
-		m.resv != nil && !m.resv[s.Reservation],
+		m.resv != nil && !slices.ContainsFunc(splitList(j.ReservationName()), func(r string) bool { return m.resv[r] }),
 		m.wck != nil && !m.wck[s.WCKey]:
 		return false
 	}

@@ -117,6 +117,9 @@ func (c *Cluster) preempt(p *Placement, now wlm.Time) (ready bool, why string) {
 	if why := c.refuseShape(p, j); why != "" {
 		return false, why
 	}
+	if why := c.refuseReserved(p, j, now); why != "" {
+		return false, why
+	}
 	part := c.Partition(p.Partition)
 	victims := map[wlm.JobID]bool{}
 	for _, id := range p.Victims {

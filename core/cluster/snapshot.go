@@ -18,6 +18,8 @@ type Image struct {
 	epoch      uint64
 	nodes      []*wlm.Node
 	parts      []*wlm.Partition
+	resvs      []*wlm.Reservation
+	nextResv   uint32
 	jobs       []*wlm.Job
 	steps      []*wlm.Step
 	blobs      map[string][]byte
@@ -31,7 +33,7 @@ type Image struct {
 func (c *Cluster) Image() *Image {
 	m := &Image{
 		nextJob: c.NextJob, nextRecord: c.records.next, acked: c.records.acked, epoch: c.Epoch,
-		nodes: slices.Clone(c.Nodes), parts: slices.Clone(c.Partitions),
+		nodes: slices.Clone(c.Nodes), parts: slices.Clone(c.Partitions), resvs: slices.Clone(c.Reservations), nextResv: c.NextResv,
 		jobs: make([]*wlm.Job, 0, len(c.jobs)), blobs: make(map[string][]byte, len(c.blobs)),
 		keys: make(map[string]keyed, len(c.keys)), keyOrder: slices.Clone(c.keyOrder), records: slices.Clone(c.records.queue),
 	}
@@ -64,7 +66,7 @@ func (c *Cluster) Image() *Image {
 // Parts yields the picture as snapshot messages of about a thousand records,
 // in an order in which they can be put.
 func (m *Image) Parts(yield func(*eventv1.Snapshot) bool) {
-	head := &eventv1.Snapshot{NextJob: uint32(m.nextJob), NextRecord: m.nextRecord, AckedRecord: m.acked, Epoch: m.epoch}
+	head := &eventv1.Snapshot{NextJob: uint32(m.nextJob), NextRecord: m.nextRecord, AckedRecord: m.acked, Epoch: m.epoch, NextReservation: m.nextResv}
 	part, ok := head, true
 	add := func(e *Event) {
 		if !ok {
@@ -82,6 +84,9 @@ func (m *Image) Parts(yield func(*eventv1.Snapshot) bool) {
 	}
 	for _, p := range m.parts {
 		add(&Event{Kind: eventv1.Kind_PARTITION_CHANGED, Partition: p})
+	}
+	for _, r := range m.resvs {
+		add(&Event{Kind: eventv1.Kind_RESERVATION_CHANGED, Reservation: r})
 	}
 	for k, data := range m.blobs {
 		add(&Event{Kind: eventv1.Kind_BLOB_STORED, Key: []byte(k), Data: data})
@@ -116,6 +121,7 @@ func (m *Image) Parts(yield func(*eventv1.Snapshot) bool) {
 // Restore puts one part of a snapshot into a new cluster; parts come in order.
 func (c *Cluster) Restore(m *eventv1.Snapshot) error {
 	if m.GetNextRecord() != 0 { // the head
+		c.NextResv = max(c.NextResv, m.GetNextReservation())
 		c.NextJob = max(c.NextJob, wlm.JobID(m.GetNextJob()))
 		c.records.next, c.records.acked, c.Epoch = m.GetNextRecord(), m.GetAckedRecord(), m.GetEpoch()
 	}

@@ -25,6 +25,8 @@ type Placement struct {
 	Scheduler string          // "Main" or "Backfill"
 	Victims   []wlm.JobID     // jobs that make room first, see preempt.go
 	Limit     uint32          // seconds, where less than the job's limit and not below its TimeMin; 0: its limit
+	// Reservation is the number of the one whose resources it uses; 0: none.
+	Reservation uint32
 }
 
 // StartReply has the records that started, and the placements that did not hold.
@@ -103,6 +105,9 @@ func (c *Cluster) refuse(p *Placement, now wlm.Time) string {
 		return why
 	}
 	if why := c.refuseShape(p, j); why != "" {
+		return why
+	}
+	if why := c.refuseReserved(p, j, now); why != "" {
 		return why
 	}
 	part := c.Partition(p.Partition)
@@ -261,6 +266,12 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	}
 	n.Alloc = &wlm.Alloc{NodeList: hostlist.Compress(names), Nodes: p.Nodes}
 	n.State, n.Flags, n.Reason, n.ReasonText = wlm.Running, 0, wlm.ReasonNone, ""
+	n.Reservation = ""
+	for _, r := range c.Reservations {
+		if r.ID == p.Reservation {
+			n.Reservation = r.Name
+		}
+	}
 	n.Partition, n.SchedulerTag = p.Partition, p.Scheduler
 	switch {
 	case n.Spec.TasksPerNode > 1:

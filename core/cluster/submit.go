@@ -82,7 +82,7 @@ func (s *Submit) newJob(c *Cluster, now wlm.Time) (*wlm.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unmanaged(op, spec); err != nil {
+	if err := c.testReservations(op, spec); err != nil {
 		return nil, err
 	}
 	c.switchWait(spec)
@@ -133,15 +133,6 @@ func (c *Cluster) everFits(spec *wlm.Spec) bool {
 		p := c.Partition(name)
 		return int(spec.MinNodes) <= len(p.NodeNames) && (p.MaxNodes == 0 || p.MaxNodes == wlm.Unset || spec.MinNodes <= p.MaxNodes)
 	})
-}
-
-// unmanaged refuses what the cluster does not manage, rather than run the job
-// without it.
-func unmanaged(op string, spec *wlm.Spec) error {
-	if spec.Reservation != "" {
-		return errs.Coded(op, errs.ReservationInvalid, "--reservation="+spec.Reservation+": reservations are not managed yet")
-	}
-	return nil
 }
 
 // choosePartitions fills in the default partition and checks who may use those

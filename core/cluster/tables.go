@@ -31,7 +31,10 @@ type Tables struct {
 	Epoch      uint64
 	Nodes      []*wlm.Node // by index
 	Partitions []*wlm.Partition
-	Usage      []Usage // by node index
+	// Reservations in the order of their creation; replaced as a whole.
+	Reservations []*wlm.Reservation
+	NextResv     uint32
+	Usage        []Usage // by node index
 
 	jobs     map[wlm.JobID]*wlm.Job
 	steps    map[StepKey]*wlm.Step
@@ -69,7 +72,7 @@ type Usage struct {
 // NewTables returns empty tables.
 func NewTables() *Tables {
 	return &Tables{
-		NextJob: 1, licensed: map[string]uint64{},
+		NextJob: 1, NextResv: 1, licensed: map[string]uint64{},
 		jobs: map[wlm.JobID]*wlm.Job{}, steps: map[StepKey]*wlm.Step{}, stepsOf: map[wlm.JobID][]wlm.StepID{},
 		nodes: map[wlm.NodeName]wlm.NodeIndex{}, blobs: map[string]*Blob{},
 		arrays: map[wlm.JobID]*arrayIndex{}, waiting: map[wlm.JobID]map[wlm.JobID]struct{}{},
@@ -170,6 +173,10 @@ func (t *Tables) Put(e *Event) error {
 		return t.removeNode(e.Node.Name)
 	case eventv1.Kind_PARTITION_REMOVED:
 		t.Partitions = slices.DeleteFunc(slices.Clone(t.Partitions), func(p *wlm.Partition) bool { return p.Name == e.Partition.Name })
+	case eventv1.Kind_RESERVATION_REMOVED:
+		t.removeReservation(e.Reservation.Name)
+	case eventv1.Kind_RESERVATION_CHANGED:
+		t.putReservation(e.Reservation)
 	default:
 		if e.Job != nil {
 			return t.putJob(e)

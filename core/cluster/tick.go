@@ -35,6 +35,7 @@ func (*Tick) apply(c *Cluster, now wlm.Time) (any, error) {
 	if len(purge) > 0 {
 		c.emit(&Event{Kind: eventv1.Kind_JOB_PURGED, Time: now, IDs: purge})
 	}
+	c.tickReservations(now)
 	c.forgetKeys(now)
 	return nil, nil
 }

@@ -25,6 +25,8 @@ type feed struct {
 	nodes      map[wlm.NodeName]struct{}
 	ranks      map[wlm.JobID]struct{}
 	parts      bool
+	resvs      bool              // reservations changed
+	magnetic   bool              // some of them draw jobs
 	licenses   []cluster.License // by counter
 	settings   map[string]string // changed ones
 	preemption cluster.Preemption
@@ -48,6 +50,9 @@ func (f *feed) seed(t *cluster.Tables) {
 	}
 	for _, p := range t.Partitions {
 		f.put(&cluster.Event{Kind: eventv1.Kind_PARTITION_CHANGED, Partition: p})
+	}
+	for _, r := range t.Reservations {
+		f.put(&cluster.Event{Kind: eventv1.Kind_RESERVATION_CHANGED, Reservation: r})
 	}
 	var jobs []*wlm.Job
 	for j := range t.AllJobs {
@@ -98,6 +103,10 @@ func (f *feed) put(e *cluster.Event) bool {
 		return false
 	case eventv1.Kind_NODE_REMOVED, eventv1.Kind_PARTITION_REMOVED:
 		f.reset = true
+		return true
+	}
+	if e.Reservation != nil {
+		f.reserved()
 		return true
 	}
 	if e.Node != nil {
@@ -205,7 +214,7 @@ func (f *feed) counters() []mirror.Counter {
 }
 
 func (f *feed) dirty() bool {
-	return f.reset || f.parts || len(f.jobs)+len(f.nodes)+len(f.ranks)+len(f.settings)+len(f.ended) > 0
+	return f.reset || f.parts || f.resvs || len(f.jobs)+len(f.nodes)+len(f.ranks)+len(f.settings)+len(f.ended) > 0
 }
 
 // frames returns the frames that bring an up-to-date mirror to the next rev.
@@ -228,6 +237,9 @@ func (f *feed) frames(now wlm.Time) (frames [][]byte, startOver bool) {
 	if f.parts {
 		c.Partitions = f.partitions()
 		clear(f.classes) // classes name partitions by index
+	}
+	if f.resvs || f.settings != nil {
+		c.Reservations = f.reservations()
 	}
 	for id := range f.jobs {
 		f.change(&c, id, now)
@@ -261,7 +273,7 @@ func (f *feed) forget() {
 	clear(f.jobs)
 	clear(f.nodes)
 	clear(f.ranks)
-	f.parts, f.settings, f.ended = false, nil, nil
+	f.parts, f.resvs, f.settings, f.ended = false, false, nil, nil
 }
 
 // restart makes an encoder anew: the next frames are a snapshot.
@@ -275,7 +287,8 @@ func (f *feed) restart() {
 
 // snapshot returns the frames of everything, at the encoder's rev or the next.
 func (f *feed) snapshot(now wlm.Time) [][]byte {
-	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions(), Ended: f.recent, Counters: f.counters()}
+	c := mirror.Change{Rev: max(f.encoder.Rev(), 1), Now: now, Settings: f.all, Partitions: f.partitions(), Ended: f.recent, Counters: f.counters(),
+		Reservations: f.reservations()}
 	for _, n := range f.tables.Nodes {
 		c.Nodes = append(c.Nodes, mirrorNode(n))
 	}
@@ -330,12 +343,13 @@ func (f *feed) mirrorJob(j *wlm.Job, now wlm.Time) *mirror.Job {
 	if j.TimeLimit != wlm.Unlimited {
 		m.Limit = uint32(j.TimeLimit) * 60
 	}
+	f.access(m, j)
 	if j.State == wlm.Pending && j.Flags&wlm.FlagCompleting == 0 {
 		m.Tasks = f.tables.TasksReady(j)
 		m.Ready = !j.Held && j.Reason == wlm.ReasonNone && j.Eligible != 0 && j.Ranked && m.Tasks > 0
 		return m
 	}
-	m.Running, m.Start, m.End = true, j.Start, j.End
+	m.Running, m.Start, m.End = true, j.Start, f.reservedEnd(j)
 	for i, p := range f.tables.Partitions {
 		if p.Name == j.Partition {
 			m.Partition = i

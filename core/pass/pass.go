@@ -485,7 +485,8 @@ func (r *Runner) placement(p *selector.Placement) (cluster.Placement, bool) {
 	if p.Partition < 0 || p.Partition >= len(t.Partitions) {
 		return cluster.Placement{}, false
 	}
-	out := cluster.Placement{Job: p.Job, Partition: t.Partitions[p.Partition].Name, Scheduler: "Main", Victims: p.Victims, Limit: p.Limit, Nodes: make([]wlm.NodeAlloc, 0, len(p.Uses))}
+	out := cluster.Placement{Job: p.Job, Partition: t.Partitions[p.Partition].Name, Scheduler: "Main", Victims: p.Victims, Limit: p.Limit,
+		Reservation: p.Reservation, Nodes: make([]wlm.NodeAlloc, 0, len(p.Uses))}
 	if p.Backfilled {
 		out.Scheduler = "Backfill"
 	}

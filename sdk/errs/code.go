@@ -66,6 +66,17 @@ const (
 	JobHeld               Code = 9008
 	NodeNotResponding     Code = 9009
 	DuplicateSubmission   Code = 9010
+	ReservationAccess     Code = 9060
+	ReservationBusy       Code = 9061
+	ReservationOverlap    Code = 9062
+	ReservationEmpty      Code = 9063
+	ReservationDuplicate  Code = 9064
+	ReservationStarted    Code = 9065
+	ReservationNoSkip     Code = 9066
+	ReservationCores      Code = 9067
+	ReservationCoreCount  Code = 9068
+	ReservationUsers      Code = 9069
+	InvalidTime           Code = 9070
 )
 
 var codes = map[Code]struct {
@@ -131,6 +142,17 @@ var codes = map[Code]struct {
 	JobHeld:               {State, "Job is held"},
 	NodeNotResponding:     {Unavail, "Node is not responding"},
 	DuplicateSubmission:   {Exists, "This submission was accepted before"},
+	ReservationAccess:     {Denied, "Access denied to requested reservation"},
+	ReservationBusy:       {State, "Requested reservation is in use"},
+	ReservationOverlap:    {State, "Requested reservation overlaps with another reservation"},
+	ReservationEmpty:      {Invalid, "Reservation request lacks users, groups or accounts"},
+	ReservationDuplicate:  {Exists, "Duplicate reservation name"},
+	ReservationStarted:    {State, "Reservation already started"},
+	ReservationNoSkip:     {State, "Reservation given is not skipable, try deleting instead"},
+	ReservationCores:      {Invalid, "Core-based reservation can not be updated"},
+	ReservationCoreCount:  {Invalid, "Core count for reservation node list is not consistent!"},
+	ReservationUsers:      {Invalid, "Reservations can't have users and groups specified, only one or the other"},
+	InvalidTime:           {Invalid, "Invalid time specified"},
 }
 
 // String is the text that Slurm prints for the number.

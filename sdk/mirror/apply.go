@@ -125,6 +125,12 @@ func (s *state) take(f *mirrorv1.Frame) error {
 	for _, c := range f.GetCounters() {
 		s.takeCounter(counterOfWire(c))
 	}
+	if f.GetReplaceReservations() {
+		s.resvs = nil
+	}
+	for _, r := range f.GetReservations() {
+		s.resvs = append(s.resvs, reservationOfWire(r))
+	}
 	for k, v := range f.GetSettings() {
 		if v == "" {
 			delete(s.settings, k)

@@ -2,6 +2,9 @@ package mirror
 
 import "github.com/sluice-hpc/sluice/sdk/wlm"
 
+// Reserve replaces the reservations of a mirror that [Build] made.
+func (m *Mirror) Reserve(list ...Reservation) { m.resvs = list }
+
 // Build makes a mirror at rev 1 from whole tables, for tests and benchmarks of
 // plugins. Nodes and partitions get the index of their place; the tables
 // belong to the mirror afterwards.

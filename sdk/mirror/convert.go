@@ -133,6 +133,24 @@ func counterOfWire(m *mirrorv1.Counter) Counter {
 	return Counter{ID: m.GetId(), Name: m.GetName(), Capacity: m.GetCapacity(), Reason: wlm.Reason(m.GetReason())}
 }
 
+func reservationToWire(r *Reservation) *mirrorv1.Reservation {
+	m := &mirrorv1.Reservation{Id: r.ID, Name: text(r.Name), Start: int64(r.Start), End: int64(r.End), Float: r.Float,
+		Uses: UsesToWire(r.Uses), Flex: r.Flex, AnyNodes: r.AnyNodes, Overlap: r.Overlap, Maint: r.Maint}
+	for _, u := range r.Counters {
+		m.Counters = append(m.Counters, &mirrorv1.CounterUse{Counter: u.Counter, Amount: u.Amount})
+	}
+	return m
+}
+
+func reservationOfWire(m *mirrorv1.Reservation) Reservation {
+	r := Reservation{ID: m.GetId(), Name: m.GetName(), Start: wlm.Time(m.GetStart()), End: wlm.Time(m.GetEnd()), Float: m.GetFloat(),
+		Uses: UsesOfWire(m.GetUses()), Flex: m.GetFlex(), AnyNodes: m.GetAnyNodes(), Overlap: m.GetOverlap(), Maint: m.GetMaint()}
+	for _, u := range m.GetCounters() {
+		r.Counters = append(r.Counters, CounterUse{Counter: u.GetCounter(), Amount: u.GetAmount()})
+	}
+	return r
+}
+
 // JobToWire encodes a job, with its class by number only.
 func JobToWire(j *Job) *mirrorv1.Job {
 	m := &mirrorv1.Job{
@@ -141,6 +159,7 @@ func JobToWire(j *Job) *mirrorv1.Job {
 		Limit: j.Limit, TimeMin: j.TimeMin, Nice: j.Nice, Tasks: uint32(j.Tasks),
 		Start: int64(j.Start), End: int64(j.End), Partition: uint32(j.Partition), Uses: UsesToWire(j.Uses), Rev: j.rev,
 		Preempt: uint32(j.Preempt), ExemptUntil: int64(j.Exempt), Leaving: j.Leaving, Asleep: j.Asleep,
+		Reservations: j.Reservations, ReservedOnly: j.ReservedOnly,
 	}
 	if j.Class != nil {
 		m.Class = j.Class.ID
@@ -157,6 +176,7 @@ func JobOfWire(m *mirrorv1.Job, class *Class) *Job {
 		Nice: m.GetNice(), Tasks: int(m.GetTasks()), Start: wlm.Time(m.GetStart()), End: wlm.Time(m.GetEnd()),
 		Partition: int(m.GetPartition()), Uses: UsesOfWire(m.GetUses()),
 		Preempt: Preempt(m.GetPreempt()), Exempt: wlm.Time(m.GetExemptUntil()), Leaving: m.GetLeaving(), Asleep: m.GetAsleep(),
+		Reservations: m.GetReservations(), ReservedOnly: m.GetReservedOnly(),
 	}
 }
 

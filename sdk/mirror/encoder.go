@@ -21,7 +21,9 @@ type Change struct {
 	Jobs       []*Job            // new and changed ones
 	Gone       []wlm.JobID       // that a plugin should forget: they ended
 	Ranks      []Rank            // priorities, of jobs that did not change otherwise
-	Ended      []Ended           // jobs that ran and ended, in that order
+	// Reservations are all of them, when any changed; not nil for none.
+	Reservations []Reservation
+	Ended        []Ended // jobs that ran and ended, in that order
 }
 
 // Rank is a pending job's new priority.
@@ -184,6 +186,12 @@ func (e *Encoder) common(p *packer, c *Change) {
 	for i := range c.Counters {
 		n := counterToWire(&c.Counters[i])
 		p.frame.Counters = append(p.frame.Counters, n)
+		p.grow(proto.Size(n))
+	}
+	p.frame.ReplaceReservations = c.Reservations != nil
+	for i := range c.Reservations {
+		n := reservationToWire(&c.Reservations[i])
+		p.frame.Reservations = append(p.frame.Reservations, n)
 		p.grow(proto.Size(n))
 	}
 	for i := range c.Ended {

@@ -115,6 +115,30 @@ type Counter struct {
 	Reason   wlm.Reason // when it is short
 }
 
+// Reservation keeps resources for the jobs that may use it.
+type Reservation struct {
+	ID       uint32
+	Name     string
+	Start    wlm.Time // of this or the next occurrence; further ones follow as entries with the same ID
+	End      wlm.Time
+	Float    uint32    // its start is always this many seconds ahead, at its length; 0: Start tells
+	Uses     []NodeUse // what it keeps: whole nodes, or CPUs of them
+	Counters []CounterUse
+	Flex     bool // its jobs may run outside of its time and nodes
+	AnyNodes bool // its jobs may run on any node
+	Overlap  bool // its jobs may use what others reserve
+	Maint    bool // for maintenance
+}
+
+// At returns when the reservation begins and ends, as seen at now.
+func (r *Reservation) At(now wlm.Time) (start, end wlm.Time) {
+	if r.Float > 0 {
+		start = now + wlm.Time(r.Float)
+		return start, start + r.End - r.Start
+	}
+	return r.Start, r.End
+}
+
 // NodeUse is a job's share of one node.
 type NodeUse struct {
 	Node  wlm.NodeIndex
@@ -143,6 +167,10 @@ type Job struct {
 	TimeMin  uint32 // seconds
 	Nice     int32
 	Tasks    int // array tasks that may start now; 1 for a plain job
+	// Reservations that a pending job may use, in the order in which to try them;
+	// the one that a running job is in.
+	Reservations []uint32
+	ReservedOnly bool // it asks for them and runs nowhere else
 
 	// Of a running job:
 	Start     wlm.Time
@@ -193,6 +221,8 @@ type View struct {
 	Nodes      []Node      // by index
 	Partitions []Partition // by index
 	Counters   []Counter
+	// Reservations that are not over, by ID and start.
+	Reservations []Reservation
 
 	m *Mirror
 }

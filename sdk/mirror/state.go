@@ -27,6 +27,7 @@ type state struct {
 	nodes      []Node
 	partitions []Partition
 	counters   []Counter
+	resvs      []Reservation
 	classes    map[uint32]*Class
 	pending    map[wlm.JobID]*Job
 	runs       map[wlm.JobID]*Job
@@ -74,7 +75,7 @@ func (m *Mirror) View(now wlm.Time) View {
 	if m.pending == nil {
 		m.state = newState()
 	}
-	return View{Rev: m.rev, Now: now, Nodes: m.nodes, Partitions: m.partitions, Counters: m.counters, m: m}
+	return View{Rev: m.rev, Now: now, Nodes: m.nodes, Partitions: m.partitions, Counters: m.counters, Reservations: m.resvs, m: m}
 }
 
 func (s *state) job(id wlm.JobID) *Job {

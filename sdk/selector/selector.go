@@ -33,6 +33,8 @@ type Placement struct {
 	// Limit is the job's time limit in seconds when it must be shorter than
 	// asked, but not below the job's TimeMin; 0: the job's own.
 	Limit uint32
+	// Reservation is the ID of the one whose resources it uses; 0: none.
+	Reservation uint32
 }
 
 // Verdict says why jobs of the agenda did not start, with numbers in Text.

@@ -116,7 +116,8 @@ func resultToWire(r *Result) *selectorv1.PlaceReply {
 	for i := range r.Placements {
 		p := &r.Placements[i]
 		m.Placements = append(m.Placements, &selectorv1.Placement{Job: uint32(p.Job), Partition: uint32(p.Partition),
-			Uses: mirror.UsesToWire(p.Uses), Backfilled: p.Backfilled, Victims: words[uint32](p.Victims), Limit: p.Limit})
+			Uses: mirror.UsesToWire(p.Uses), Backfilled: p.Backfilled, Victims: words[uint32](p.Victims), Limit: p.Limit,
+			Reservation: p.Reservation})
 	}
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
@@ -134,7 +135,8 @@ func resultOfWire(m *selectorv1.PlaceReply) Result {
 	var r Result
 	for _, p := range m.GetPlacements() {
 		r.Placements = append(r.Placements, Placement{Job: wlm.JobID(p.GetJob()), Partition: int(p.GetPartition()),
-			Uses: mirror.UsesOfWire(p.GetUses()), Backfilled: p.GetBackfilled(), Victims: words[wlm.JobID](p.GetVictims()), Limit: p.GetLimit()})
+			Uses: mirror.UsesOfWire(p.GetUses()), Backfilled: p.GetBackfilled(), Victims: words[wlm.JobID](p.GetVictims()), Limit: p.GetLimit(),
+			Reservation: p.GetReservation()})
 	}
 	for _, v := range m.GetVerdicts() {
 		jobs := make([]wlm.JobID, len(v.GetJobs()))

@@ -393,6 +393,7 @@ func JobToWire(x *wlm.Job) *wlmv1.Job {
 	m.HetJob = uint32(x.HetJob)
 	m.HetOffset = x.HetOffset
 	m.HetSet = x.HetSet
+	m.Reservation = x.Reservation
 	m.State = uint32(x.State)
 	m.Flags = uint32(x.Flags)
 	m.Reason = uint32(x.Reason)
@@ -467,6 +468,7 @@ func JobOfWire(m *wlmv1.Job) *wlm.Job {
 	x.HetJob = wlm.JobID(m.HetJob)
 	x.HetOffset = m.HetOffset
 	x.HetSet = m.HetSet
+	x.Reservation = m.Reservation
 	x.State = wlm.JobState(m.State)
 	x.Flags = wlm.JobFlags(m.Flags)
 	x.Reason = wlm.Reason(m.Reason)
@@ -804,6 +806,90 @@ func PartitionOfWire(m *wlmv1.Partition) *wlm.Partition {
 	x.JobDefaults = m.JobDefaults
 	x.TRESWeights = m.TresWeights
 	x.CPUBind = m.CpuBind
+	return x
+}
+
+// ReservationToWire returns the message of x; nil for nil.
+func ReservationToWire(x *wlm.Reservation) *wlmv1.Reservation {
+	if x == nil {
+		return nil
+	}
+	m := &wlmv1.Reservation{}
+	m.Name = x.Name
+	m.Id = x.ID
+	m.Start = int64(x.Start)
+	m.End = int64(x.End)
+	m.Float = x.Float
+	if len(x.Nodes) > 0 {
+		m.Nodes = make([]*wlmv1.NodeAlloc, len(x.Nodes))
+		for i := range x.Nodes {
+			m.Nodes[i] = NodeAllocToWire(&x.Nodes[i])
+		}
+	}
+	m.Cores = x.Cores
+	m.Cpus = x.CPUs
+	m.WantNodes = x.WantNodes
+	m.CoreBased = x.CoreBased
+	m.Partition = x.Partition
+	m.Features = x.Features
+	m.Flags = uint64(x.Flags)
+	m.Users = x.Users
+	m.DenyUsers = x.DenyUsers
+	m.Accounts = x.Accounts
+	m.DenyAccounts = x.DenyAccounts
+	m.Groups = x.Groups
+	m.GroupUsers = x.GroupUsers
+	m.Qos = x.QOS
+	m.AllowedPartitions = x.AllowedPartitions
+	m.Licenses = x.Licenses
+	m.PurgeAfter = x.PurgeAfter
+	m.MaxStartDelay = x.MaxStartDelay
+	m.Comment = x.Comment
+	m.BurstBuffer = x.BurstBuffer
+	m.Used = int64(x.Used)
+	m.Active = x.Active
+	return m
+}
+
+// ReservationOfWire returns the noun of m; nil for nil.
+func ReservationOfWire(m *wlmv1.Reservation) *wlm.Reservation {
+	if m == nil {
+		return nil
+	}
+	x := &wlm.Reservation{}
+	x.Name = m.Name
+	x.ID = m.Id
+	x.Start = wlm.Time(m.Start)
+	x.End = wlm.Time(m.End)
+	x.Float = m.Float
+	if len(m.Nodes) > 0 {
+		x.Nodes = make([]wlm.NodeAlloc, len(m.Nodes))
+		for i := range m.Nodes {
+			x.Nodes[i] = *NodeAllocOfWire(m.Nodes[i])
+		}
+	}
+	x.Cores = m.Cores
+	x.CPUs = m.Cpus
+	x.WantNodes = m.WantNodes
+	x.CoreBased = m.CoreBased
+	x.Partition = m.Partition
+	x.Features = m.Features
+	x.Flags = wlm.ResvFlags(m.Flags)
+	x.Users = m.Users
+	x.DenyUsers = m.DenyUsers
+	x.Accounts = m.Accounts
+	x.DenyAccounts = m.DenyAccounts
+	x.Groups = m.Groups
+	x.GroupUsers = m.GroupUsers
+	x.QOS = m.Qos
+	x.AllowedPartitions = m.AllowedPartitions
+	x.Licenses = m.Licenses
+	x.PurgeAfter = m.PurgeAfter
+	x.MaxStartDelay = m.MaxStartDelay
+	x.Comment = m.Comment
+	x.BurstBuffer = m.BurstBuffer
+	x.Used = wlm.Time(m.Used)
+	x.Active = m.Active
 	return x
 }
 

@@ -267,6 +267,8 @@ type Job struct {
 	HetOffset uint32 // component number
 	HetSet    string // ids of all components: "15-16"
 
+	Reservation string // the one it runs in, or ran in; empty: none
+
 	State      JobState
 	Flags      JobFlags
 	Reason     Reason

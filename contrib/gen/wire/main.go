@@ -31,6 +31,7 @@ var nouns = []struct{ noun, message any }{
 	{wlm.Step{}, wlmv1.Step{}},
 	{wlm.Node{}, wlmv1.Node{}},
 	{wlm.Partition{}, wlmv1.Partition{}},
+	{wlm.Reservation{}, wlmv1.Reservation{}},
 	{wlm.Outlook{}, wlmv1.Outlook{}},
 }
 

@@ -169,6 +169,7 @@ type round struct {
 	stopped      []wlm.JobID // by partition: the job behind which nothing may start
 	reservations []int       // by partition
 	waits        []*try      // scratch of block
+	forecasts    int         // made for jobs behind reservations
 	over         bool        // the time is up: nothing more is tried
 	window       int64       // how far ahead starts are planned, seconds; 0: as far as they are
 
@@ -181,7 +182,8 @@ type shapeKey struct {
 	class    *mirror.Class
 	duration int64
 	user     int64
-	relaxed  bool // it waited for few switches long enough
+	relaxed  bool   // it waited for few switches long enough
+	resv     string // of jobs that may use reservations
 }
 
 func newRound(e *Engine, p *pass, r selector.Request) *round {
@@ -253,7 +255,7 @@ func (q *round) shape(j *mirror.Job, en *sched.Entry) *shape {
 	if duration <= 0 {
 		duration = endless
 	}
-	k := shapeKey{j.Class, duration, -1, q.relaxed(j)}
+	k := shapeKey{j.Class, duration, -1, q.relaxed(j), resvKey(j)}
 	if q.p.owns || q.userMatters(j.Class) {
 		k.user = int64(j.User)
 	}
@@ -263,14 +265,7 @@ func (q *round) shape(j *mirror.Job, en *sched.Entry) *shape {
 		}
 	}
 	sh := &shape{req: q.request(j.Class), duration: duration, user: j.User}
-	sh.tries = make([]try, len(sh.req.needs))
-	for i, n := range sh.req.needs {
-		if k.relaxed && n.leaves > 0 {
-			any := *n
-			any.leaves, n = 0, &any
-		}
-		sh.tries[i] = try{need: n, shape: sh}
-	}
+	q.addTries(sh, j, k.relaxed)
 	if plain(en) {
 		q.shapes[k] = sh
 	}
@@ -311,17 +306,14 @@ func (q *round) request(c *mirror.Class) *request {
 // start tries the partitions in turn.
 func (q *round) start(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 	p := q.p
-	if p.short(sh.req.class, sh.duration) >= 0 {
-		return false
-	}
 	for i := range sh.tries {
 		tr := &sh.tries[i]
-		if tr.failed || q.barred(j, tr) || !q.choose(tr, en) {
+		if tr.failed || p.shortFor(tr) >= 0 || q.barred(j, tr) || !q.choose(tr, en) {
 			continue
 		}
 		uses := p.start(j, tr)
 		q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part),
-			Uses: uses, Backfilled: q.blocked[tr.need.part] != 0})
+			Uses: uses, Backfilled: q.blocked[tr.need.part] != 0, Reservation: tr.id()})
 		return true
 	}
 	return false
@@ -336,7 +328,8 @@ func (q *round) barred(j *mirror.Job, tr *try) bool {
 // barredFor is barred for a limit.
 func (q *round) barredFor(tr *try, limit uint32) bool {
 	part := &q.p.t.parts[tr.need.part]
-	return tr.need.never != 0 || !part.Starts || q.stopped[tr.need.part] != 0 || overLimit(limit, part)
+	stopped := tr.resv == nil && q.stopped[tr.need.part] != 0
+	return tr.need.never != 0 || !part.Starts || stopped || overLimit(limit, part)
 }
 
 // overTime reports whether a job's limit is more than its partition allows.
@@ -386,12 +379,12 @@ func (p *pass) slotsOf(nodes []wlm.NodeIndex) bitmap {
 // it is free for as long as the job runs.
 func (q *round) given(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 	p := q.p
-	if len(sh.tries) == 0 || p.short(sh.req.class, sh.duration) >= 0 {
+	if len(sh.tries) == 0 {
 		return false
 	}
 	var tr *try
 	for i := range sh.tries {
-		if n := sh.tries[i].need; !q.barred(j, &sh.tries[i]) && q.within(n, en.Placement) {
+		if n := sh.tries[i].need; !q.barred(j, &sh.tries[i]) && p.shortFor(&sh.tries[i]) < 0 && q.within(n, en.Placement) && q.open(&sh.tries[i], en.Placement) {
 			tr = &sh.tries[i]
 			break
 		}
@@ -417,8 +410,9 @@ func (q *round) given(j *mirror.Job, sh *shape, en *sched.Entry) bool {
 		p.reindex(s.node)
 	}
 	p.count(sh.req.class, startedAlready, p.now+sh.duration)
+	p.useCounters(tr.resv, sh.req.class)
 	q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part),
-		Uses: en.Placement, Backfilled: q.blocked[tr.need.part] != 0})
+		Uses: en.Placement, Backfilled: q.blocked[tr.need.part] != 0, Reservation: tr.id()})
 	return true
 }
 
@@ -447,7 +441,7 @@ func (p *pass) freeFor(tr *try, u *mirror.NodeUse) bool {
 	need.whole = need.whole || u.Whole
 	whole.need = &need
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
-		if s := &p.spans[k]; s.end > p.now && s.start < end && s.blocks(&whole) {
+		if s := &p.spans[k]; s.end > p.now && s.start < end && !tr.passes(s) && s.blocks(&whole) {
 			return false
 		}
 	}

@@ -71,6 +71,9 @@ type pass struct {
 	victims []*mirror.Job // see room; nil: not looked for yet
 	spansOf map[*mirror.Job][]int32
 
+	resvs     map[uint32]*resv
+	resvOrder []uint32
+
 	pick  picker
 	uses  []mirror.NodeUse // arena
 	words []uint64         // arena
@@ -103,6 +106,7 @@ func newPass(ctx context.Context, t *table, v mirror.View, spans []span, expecte
 		p.load(j, expected[j.ID])
 	}
 	p.index()
+	p.reserve()
 	return p
 }
 
@@ -228,6 +232,7 @@ type shape struct {
 type try struct {
 	need     *need
 	shape    *shape
+	resv     *resv  // in which it would run; nil: in none
 	nodes    bitmap // slots that may still serve; nil: not tried yet
 	short    bitmap // slots in runs of neighbours that are not enough
 	failed   bool
@@ -255,8 +260,7 @@ func (p *pass) possible(tr *try) possibility {
 		return tr.state
 	}
 	n := tr.need
-	slots := slices.Clone(n.slots)
-	slots.and(p.usable)
+	slots := p.slotsOfTry(tr)
 	tr.state = possible
 	for _, r := range n.required {
 		if !slots.has(p.t.slot[r]) {
@@ -274,8 +278,7 @@ func (p *pass) possible(tr *try) possibility {
 func (p *pass) candidates(tr *try) bitmap {
 	n := tr.need
 	if tr.nodes == nil {
-		tr.nodes = slices.Clone(n.slots)
-		tr.nodes.and(p.usable)
+		tr.nodes = p.slotsOfTry(tr)
 	}
 	b := tr.nodes
 	if l := coreLevel(n.leastCores); l >= 0 {
@@ -325,6 +328,10 @@ func (p *pass) gresNow(n *need, i int32) []poolUse {
 // the shares in p.pick.out.
 func (p *pass) choose(tr *try) bool {
 	n := tr.need
+	if !tr.openNow(p.now) {
+		tr.failed = true
+		return false
+	}
 	b := p.candidates(tr)
 	fit := func(i int32) int { return p.fitNow(tr, i) }
 	if n.simple() {
@@ -353,8 +360,7 @@ func (p *pass) choose(tr *try) bool {
 // chooseShared is choose on cores that other jobs of the partition have, too.
 func (p *pass) chooseShared(tr *try) bool {
 	p.link()
-	b := slices.Clone(tr.need.slots)
-	b.and(p.usable)
+	b := p.slotsOfTry(tr)
 	tr.sharing = p.pick.run(tr.need, b, func(i int32) int { return p.fitAt(tr, i, p.now) }, p.cores)
 	return tr.sharing
 }
@@ -399,6 +405,7 @@ func (p *pass) start(j *mirror.Job, tr *try) []mirror.NodeUse {
 			Mem: wlm.MiB(s.mem), Whole: n.whole, Gres: p.t.gresWords(sh.node, s.gres)}
 	}
 	p.count(n.class, startedAlready, p.now+tr.shape.duration)
+	p.useCounters(tr.resv, n.class)
 	return uses
 }
 

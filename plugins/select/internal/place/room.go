@@ -36,7 +36,7 @@ func (q *round) makeRoom(j *mirror.Job, sh *shape, en *sched.Entry) room {
 	p.rankVictims()
 	for i := range sh.tries {
 		tr := &sh.tries[i]
-		if q.barred(j, tr) || p.possible(tr) != possible {
+		if q.barred(j, tr) || !tr.openNow(p.now) || p.possible(tr) != possible {
 			continue
 		}
 		if r := q.roomIn(j, tr, en); r != noRoom {
@@ -126,7 +126,7 @@ func (q *round) roomIn(j *mirror.Job, tr *try, en *sched.Entry) room {
 		q.enter(j, tr, chosen)
 	} else {
 		uses := q.keep(j, tr, "waits for the jobs that make room for it")
-		q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part),
+		q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part), Reservation: tr.id(),
 			Uses: uses, Victims: ids(chosen)})
 	}
 	for _, v := range chosen {
@@ -160,7 +160,7 @@ func (p *pass) chosen(v *mirror.Job) {
 }
 
 func newTrial(p *pass, tr *try) *trial {
-	t := &trial{p: p, tr: tr, fits: make([]int32, len(p.t.nodes)), slots: slices.Clone(tr.need.slots)}
+	t := &trial{p: p, tr: tr, fits: make([]int32, len(p.t.nodes)), slots: p.slotsOfTry(tr)}
 	t.slots.and(p.usable)
 	tier := p.t.parts[tr.need.part].Tier
 	for _, b := range p.barriers {
@@ -306,7 +306,7 @@ func (q *round) enter(j *mirror.Job, tr *try, victims []*mirror.Job) {
 	tr.sharing = true // the masks are those of the moment, not of what was free before
 	uses := q.p.start(j, tr)
 	tr.sharing = sharing
-	q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part),
+	q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part), Reservation: tr.id(),
 		Uses: uses, Backfilled: q.blocked[tr.need.part] != 0, Victims: ids(victims)})
 }
 
@@ -371,7 +371,7 @@ func (q *round) shorter(j *mirror.Job, en *sched.Entry) bool {
 		sh.duration = limit
 		uses := p.start(j, tr)
 		sh.duration = int64(j.TimeMin)
-		q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part),
+		q.result.Placements = append(q.result.Placements, selector.Placement{Job: j.ID, Partition: int(tr.need.part), Reservation: tr.id(),
 			Uses: uses, Backfilled: q.blocked[tr.need.part] != 0, Limit: uint32(limit)})
 		return true
 	}

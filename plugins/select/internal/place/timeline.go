@@ -28,10 +28,11 @@ type span struct {
 	cpus       int32
 	user       wlm.UID
 	gres       []gresTake
-	layers     int8 // above 1: jobs of the partition may share its cores
-	whole      bool // the rest of the node is not to be used either
-	exclusive  bool // nor by another user
-	light      bool // no CPUs: a suspended job's
+	resv       uint32 // of a reservation: its ID
+	layers     int8   // above 1: jobs of the partition may share its cores
+	whole      bool   // the rest of the node is not to be used either
+	exclusive  bool   // nor by another user
+	light      bool   // no CPUs: a suspended job's
 	skip       skip
 	next       int32
 	job        *mirror.Job // that runs; nil: of a job that waits, or starts now
@@ -126,6 +127,9 @@ func (s *span) blocks(tr *try) bool {
 	if s.light || s.skip != skipNothing {
 		return false
 	}
+	if s.resv != 0 {
+		return s.whole || tr.need.whole
+	}
 	return s.whole || tr.need.whole || (s.exclusive || tr.need.exclusive) && s.user != tr.shape.user
 }
 
@@ -149,7 +153,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
 		switch {
-		case s.end <= start || s.skip == skipAll:
+		case s.end <= start || s.skip == skipAll || tr.passes(s):
 			continue
 		case s.start >= end:
 			until = min(until, s.start-tr.shape.duration)
@@ -173,6 +177,7 @@ func (p *pass) windowFit(tr *try, i int32, start int64) (fit int, until int64) {
 	if blocked {
 		return 0, until
 	}
+	p.bound(tr, i, mask)
 	if later > 0 && p.t.params.memory {
 		mem = g.memory - p.peak(i, start, end)
 	}
@@ -240,7 +245,7 @@ func (p *pass) windowMask(tr *try, i int32, start, end int64) []uint64 {
 	mask := slices.Clone(p.t.full[g.off : g.off+g.words])
 	for k := p.head[i]; k >= 0; k = p.spans[k].next {
 		s := &p.spans[k]
-		if s.end <= start || s.start >= end || s.skip != skipNothing {
+		if s.end <= start || s.start >= end || s.skip != skipNothing || tr.passes(s) {
 			continue
 		}
 		if s.whole {
@@ -249,6 +254,7 @@ func (p *pass) windowMask(tr *try, i int32, start, end int64) []uint64 {
 			p.occupy(tr, mask, s)
 		}
 	}
+	p.bound(tr, i, mask)
 	return mask
 }
 
@@ -357,13 +363,16 @@ func (tl *timeline) pop() event {
 func (p *pass) planNodes(tr *try, from int64) (start int64, ok bool) {
 	p.link()
 	n := tr.need
+	opens, before := tr.opens(p.now)
+	if from = max(from, opens); from >= before {
+		return 0, false
+	}
 	p.queue = p.queue[:0]
 	if p.fits == nil {
 		p.fits = make([]int32, len(p.t.nodes))
 	}
 	active := newBitmap(len(p.t.nodes))
-	slots := slices.Clone(n.slots)
-	slots.and(p.usable)
+	slots := p.slotsOfTry(tr)
 	for s := slots.next(0); s >= 0; s = slots.next(s + 1) {
 		i := p.t.order[s]
 		if at := p.firstFit(tr, i, from); at != never {
@@ -375,6 +384,9 @@ func (p *pass) planNodes(tr *try, from int64) (start int64, ok bool) {
 	room := newHistogram(n)
 	for len(p.queue) > 0 {
 		at := p.queue[0].at
+		if at >= before {
+			return 0, false
+		}
 		for len(p.queue) > 0 && p.queue[0].at == at {
 			i := p.pop().node
 			s := p.t.slot[i]
@@ -544,7 +556,7 @@ func (p *pass) reopen(n int32) {
 func (p *pass) beforeClaims(tr *try) {
 	tier := p.t.parts[tr.need.part].Tier
 	for ; tr.barriers < len(p.barriers); tr.barriers++ {
-		if b := p.barriers[tr.barriers]; b.tier > tier {
+		if b := p.barriers[tr.barriers]; b.tier > tier && tr.resv == nil {
 			tr.nodes.andNot(b.slots)
 		}
 	}

@@ -20,6 +20,10 @@ const nodesNotThere = "Nodes required for job are DOWN, DRAINED or reserved for 
 // block decides what it means that a job cannot start, and explains it.
 func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 	p := q.p
+	if len(sh.tries) == 0 && j.ReservedOnly && len(sh.req.needs) > 0 {
+		q.shared(sh, j, selector.Verdict{Reason: wlm.WaitReservation, Text: "it may use none of the reservations that it asks for"})
+		return
+	}
 	if len(sh.tries) == 0 {
 		q.shared(sh, j, selector.Verdict{Reason: wlm.FailBadConstraints, Text: "no partition of the job exists"})
 		return
@@ -28,14 +32,14 @@ func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 	var behind wlm.JobID
 	for i := range sh.tries {
 		tr := &sh.tries[i]
-		if stop := q.stopped[tr.need.part]; stop != 0 && !q.impossible(j, tr) {
+		if stop := q.stopped[tr.need.part]; stop != 0 && tr.resv == nil && !q.impossible(j, tr) {
 			behind = stop
 		} else if !q.barred(j, tr) && p.possible(tr) == possible {
 			waits = append(waits, tr)
 		}
 	}
 	q.waits = waits
-	counter := p.short(sh.req.class, sh.duration)
+	counter := q.shortAll(sh)
 	switch {
 	case counter >= 0 && (len(waits) > 0 || behind != 0):
 		v := q.lacks(counter, sh.req.class)
@@ -45,6 +49,7 @@ func (q *round) block(j *mirror.Job, sh *shape, en *sched.Entry) {
 			return
 		}
 		q.shared(sh, j, v)
+	case len(waits) > 0 && q.waitReserved(j, sh, en, waits):
 	case len(waits) > 0:
 		q.wait(j, sh, en, waits)
 	case behind != 0:
@@ -108,6 +113,10 @@ func (q *round) wait(j *mirror.Job, sh *shape, en *sched.Entry, waits []*try) {
 	head := false
 	for _, tr := range waits {
 		part := tr.need.part
+		if tr.resv.bounded() {
+			head = true // it keeps nobody else waiting
+			continue
+		}
 		if q.blocked[part] == 0 {
 			q.blocked[part], head = j.ID, true
 		}
@@ -216,8 +225,8 @@ func (q *round) reserve(j *mirror.Job, waits []*try, from int64, v *selector.Ver
 	}
 	q.reservations[best.need.part]++
 	nodes := p.claim(best, j.User, start)
-	const known = endless - 7*24*3600 // beyond it, the forecast is only that some job has no limit
-	if start-p.now < known {
+	if start-p.now < knownEnd { // beyond it, the forecast is only that some job has no limit
+
 		v.Start, v.Nodes = wlm.Time(start), nodes
 		v.Text += ", next " + when(start, p.now)
 	}

@@ -28,6 +28,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type UpdateReservationRequest_Verb int32
+
+const (
+	UpdateReservationRequest_UPDATE UpdateReservationRequest_Verb = 0
+	UpdateReservationRequest_CREATE UpdateReservationRequest_Verb = 1
+	UpdateReservationRequest_DELETE UpdateReservationRequest_Verb = 2
+)
+
+// Enum value maps for UpdateReservationRequest_Verb.
+var (
+	UpdateReservationRequest_Verb_name = map[int32]string{
+		0: "UPDATE",
+		1: "CREATE",
+		2: "DELETE",
+	}
+	UpdateReservationRequest_Verb_value = map[string]int32{
+		"UPDATE": 0,
+		"CREATE": 1,
+		"DELETE": 2,
+	}
+)
+
+func (x UpdateReservationRequest_Verb) Enum() *UpdateReservationRequest_Verb {
+	p := new(UpdateReservationRequest_Verb)
+	*p = x
+	return p
+}
+
+func (x UpdateReservationRequest_Verb) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UpdateReservationRequest_Verb) Descriptor() protoreflect.EnumDescriptor {
+	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[0].Descriptor()
+}
+
+func (UpdateReservationRequest_Verb) Type() protoreflect.EnumType {
+	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[0]
+}
+
+func (x UpdateReservationRequest_Verb) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UpdateReservationRequest_Verb.Descriptor instead.
+func (UpdateReservationRequest_Verb) EnumDescriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{23, 0}
+}
+
 type UpdateJobRequest_Verb int32
 
 const (
@@ -82,11 +131,11 @@ func (x UpdateJobRequest_Verb) String() string {
 }
 
 func (UpdateJobRequest_Verb) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[0].Descriptor()
+	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[1].Descriptor()
 }
 
 func (UpdateJobRequest_Verb) Type() protoreflect.EnumType {
-	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[0]
+	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[1]
 }
 
 func (x UpdateJobRequest_Verb) Number() protoreflect.EnumNumber {
@@ -95,7 +144,7 @@ func (x UpdateJobRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdateJobRequest_Verb.Descriptor instead.
 func (UpdateJobRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{29, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type UpdatePartitionRequest_Verb int32
@@ -131,11 +180,11 @@ func (x UpdatePartitionRequest_Verb) String() string {
 }
 
 func (UpdatePartitionRequest_Verb) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[1].Descriptor()
+	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[2].Descriptor()
 }
 
 func (UpdatePartitionRequest_Verb) Type() protoreflect.EnumType {
-	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[1]
+	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[2]
 }
 
 func (x UpdatePartitionRequest_Verb) Number() protoreflect.EnumNumber {
@@ -144,7 +193,7 @@ func (x UpdatePartitionRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdatePartitionRequest_Verb.Descriptor instead.
 func (UpdatePartitionRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{32, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{36, 0}
 }
 
 type ChangePluginRequest_Verb int32
@@ -189,11 +238,11 @@ func (x ChangePluginRequest_Verb) String() string {
 }
 
 func (ChangePluginRequest_Verb) Descriptor() protoreflect.EnumDescriptor {
-	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[2].Descriptor()
+	return file_sdk_proto_ctl_v1_ctl_proto_enumTypes[3].Descriptor()
 }
 
 func (ChangePluginRequest_Verb) Type() protoreflect.EnumType {
-	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[2]
+	return &file_sdk_proto_ctl_v1_ctl_proto_enumTypes[3]
 }
 
 func (x ChangePluginRequest_Verb) Number() protoreflect.EnumNumber {
@@ -202,7 +251,7 @@ func (x ChangePluginRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangePluginRequest_Verb.Descriptor instead.
 func (ChangePluginRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49, 0}
 }
 
 // ErrorDetail is attached to every error status.
@@ -1137,6 +1186,7 @@ type NodeInfo struct {
 	CompletingJobs uint32                 `protobuf:"varint,5,opt,name=completing_jobs,json=completingJobs,proto3" json:"completing_jobs,omitempty"`
 	Partitions     []string               `protobuf:"bytes,6,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	GresUsed       string                 `protobuf:"bytes,7,opt,name=gres_used,json=gresUsed,proto3" json:"gres_used,omitempty"`
+	Reservation    string                 `protobuf:"bytes,20,opt,name=reservation,proto3" json:"reservation,omitempty"` // the active one that has it, the first by start; empty: none
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1216,6 +1266,13 @@ func (x *NodeInfo) GetPartitions() []string {
 func (x *NodeInfo) GetGresUsed() string {
 	if x != nil {
 		return x.GresUsed
+	}
+	return ""
+}
+
+func (x *NodeInfo) GetReservation() string {
+	if x != nil {
+		return x.Reservation
 	}
 	return ""
 }
@@ -1517,6 +1574,209 @@ func (x *TopologyReply) GetSite() string {
 	return ""
 }
 
+type ReservationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReservationsRequest) Reset() {
+	*x = ReservationsRequest{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReservationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReservationsRequest) ProtoMessage() {}
+
+func (x *ReservationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReservationsRequest.ProtoReflect.Descriptor instead.
+func (*ReservationsRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReservationsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ReservationsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reservations  []*v1.Reservation      `protobuf:"bytes,1,rep,name=reservations,proto3" json:"reservations,omitempty"` // a floating one's times are those of now
+	Now           int64                  `protobuf:"varint,2,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReservationsReply) Reset() {
+	*x = ReservationsReply{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReservationsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReservationsReply) ProtoMessage() {}
+
+func (x *ReservationsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReservationsReply.ProtoReflect.Descriptor instead.
+func (*ReservationsReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ReservationsReply) GetReservations() []*v1.Reservation {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
+func (x *ReservationsReply) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+// UpdateReservationRequest creates, changes or deletes a reservation by
+// scontrol's keys in lower case, with + or - behind them where that is said.
+// Times are Unix seconds, durations seconds.
+type UpdateReservationRequest struct {
+	state         protoimpl.MessageState        `protogen:"open.v1"`
+	Name          string                        `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty at creation: the controller makes one
+	Verb          UpdateReservationRequest_Verb `protobuf:"varint,2,opt,name=verb,proto3,enum=sluice.ctl.v1.UpdateReservationRequest_Verb" json:"verb,omitempty"`
+	Set           map[string]string             `protobuf:"bytes,3,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateReservationRequest) Reset() {
+	*x = UpdateReservationRequest{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateReservationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateReservationRequest) ProtoMessage() {}
+
+func (x *UpdateReservationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateReservationRequest.ProtoReflect.Descriptor instead.
+func (*UpdateReservationRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UpdateReservationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateReservationRequest) GetVerb() UpdateReservationRequest_Verb {
+	if x != nil {
+		return x.Verb
+	}
+	return UpdateReservationRequest_UPDATE
+}
+
+func (x *UpdateReservationRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+type UpdateReservationReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateReservationReply) Reset() {
+	*x = UpdateReservationReply{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateReservationReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateReservationReply) ProtoMessage() {}
+
+func (x *UpdateReservationReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateReservationReply.ProtoReflect.Descriptor instead.
+func (*UpdateReservationReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *UpdateReservationReply) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type ConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1525,7 +1785,7 @@ type ConfigRequest struct {
 
 func (x *ConfigRequest) Reset() {
 	*x = ConfigRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1797,7 @@ func (x *ConfigRequest) String() string {
 func (*ConfigRequest) ProtoMessage() {}
 
 func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[21]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1810,7 @@ func (x *ConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRequest.ProtoReflect.Descriptor instead.
 func (*ConfigRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{21}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{25}
 }
 
 type ConfigReply struct {
@@ -1563,7 +1823,7 @@ type ConfigReply struct {
 
 func (x *ConfigReply) Reset() {
 	*x = ConfigReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1835,7 @@ func (x *ConfigReply) String() string {
 func (*ConfigReply) ProtoMessage() {}
 
 func (x *ConfigReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[22]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1848,7 @@ func (x *ConfigReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigReply.ProtoReflect.Descriptor instead.
 func (*ConfigReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{22}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConfigReply) GetValues() []*ConfigValue {
@@ -1618,7 +1878,7 @@ type ConfigValue struct {
 
 func (x *ConfigValue) Reset() {
 	*x = ConfigValue{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1890,7 @@ func (x *ConfigValue) String() string {
 func (*ConfigValue) ProtoMessage() {}
 
 func (x *ConfigValue) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[23]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1903,7 @@ func (x *ConfigValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigValue.ProtoReflect.Descriptor instead.
 func (*ConfigValue) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{23}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConfigValue) GetKey() string {
@@ -1690,7 +1950,7 @@ type ScriptRequest struct {
 
 func (x *ScriptRequest) Reset() {
 	*x = ScriptRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1962,7 @@ func (x *ScriptRequest) String() string {
 func (*ScriptRequest) ProtoMessage() {}
 
 func (x *ScriptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[24]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1975,7 @@ func (x *ScriptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScriptRequest.ProtoReflect.Descriptor instead.
 func (*ScriptRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{24}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ScriptRequest) GetJob() uint32 {
@@ -1734,7 +1994,7 @@ type ScriptReply struct {
 
 func (x *ScriptReply) Reset() {
 	*x = ScriptReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +2006,7 @@ func (x *ScriptReply) String() string {
 func (*ScriptReply) ProtoMessage() {}
 
 func (x *ScriptReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[25]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +2019,7 @@ func (x *ScriptReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScriptReply.ProtoReflect.Descriptor instead.
 func (*ScriptReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{25}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ScriptReply) GetScript() []byte {
@@ -1784,7 +2044,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +2056,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[26]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2069,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{26}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SignalRequest) GetFilter() *JobFilter {
@@ -1871,7 +2131,7 @@ type SignalReply struct {
 
 func (x *SignalReply) Reset() {
 	*x = SignalReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2143,7 @@ func (x *SignalReply) String() string {
 func (*SignalReply) ProtoMessage() {}
 
 func (x *SignalReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[27]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2156,7 @@ func (x *SignalReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalReply.ProtoReflect.Descriptor instead.
 func (*SignalReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{27}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SignalReply) GetResults() []*SignalResult {
@@ -1925,7 +2185,7 @@ type SignalResult struct {
 
 func (x *SignalResult) Reset() {
 	*x = SignalResult{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2197,7 @@ func (x *SignalResult) String() string {
 func (*SignalResult) ProtoMessage() {}
 
 func (x *SignalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[28]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2210,7 @@ func (x *SignalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResult.ProtoReflect.Descriptor instead.
 func (*SignalResult) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{28}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SignalResult) GetRef() *JobRef {
@@ -1986,7 +2246,7 @@ type UpdateJobRequest struct {
 
 func (x *UpdateJobRequest) Reset() {
 	*x = UpdateJobRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2258,7 @@ func (x *UpdateJobRequest) String() string {
 func (*UpdateJobRequest) ProtoMessage() {}
 
 func (x *UpdateJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[29]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2271,7 @@ func (x *UpdateJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateJobRequest.ProtoReflect.Descriptor instead.
 func (*UpdateJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{29}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateJobRequest) GetFilter() *JobFilter {
@@ -2053,7 +2313,7 @@ type UpdateJobReply struct {
 
 func (x *UpdateJobReply) Reset() {
 	*x = UpdateJobReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2325,7 @@ func (x *UpdateJobReply) String() string {
 func (*UpdateJobReply) ProtoMessage() {}
 
 func (x *UpdateJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[30]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2338,7 @@ func (x *UpdateJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateJobReply.ProtoReflect.Descriptor instead.
 func (*UpdateJobReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{30}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UpdateJobReply) GetResults() []*SignalResult {
@@ -2112,7 +2372,7 @@ type UpdateNodeRequest struct {
 
 func (x *UpdateNodeRequest) Reset() {
 	*x = UpdateNodeRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2384,7 @@ func (x *UpdateNodeRequest) String() string {
 func (*UpdateNodeRequest) ProtoMessage() {}
 
 func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[31]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2397,7 @@ func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateNodeRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{31}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UpdateNodeRequest) GetNodes() string {
@@ -2165,7 +2425,7 @@ type UpdatePartitionRequest struct {
 
 func (x *UpdatePartitionRequest) Reset() {
 	*x = UpdatePartitionRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2437,7 @@ func (x *UpdatePartitionRequest) String() string {
 func (*UpdatePartitionRequest) ProtoMessage() {}
 
 func (x *UpdatePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[32]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2450,7 @@ func (x *UpdatePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePartitionRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{32}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UpdatePartitionRequest) GetVerb() UpdatePartitionRequest_Verb {
@@ -2223,7 +2483,7 @@ type UpdateReply struct {
 
 func (x *UpdateReply) Reset() {
 	*x = UpdateReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2495,7 @@ func (x *UpdateReply) String() string {
 func (*UpdateReply) ProtoMessage() {}
 
 func (x *UpdateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[33]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2508,7 @@ func (x *UpdateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateReply.ProtoReflect.Descriptor instead.
 func (*UpdateReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{33}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UpdateReply) GetMessages() []string {
@@ -2268,7 +2528,7 @@ type CompleteRequest struct {
 
 func (x *CompleteRequest) Reset() {
 	*x = CompleteRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2540,7 @@ func (x *CompleteRequest) String() string {
 func (*CompleteRequest) ProtoMessage() {}
 
 func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[34]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2553,7 @@ func (x *CompleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteRequest.ProtoReflect.Descriptor instead.
 func (*CompleteRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{34}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CompleteRequest) GetJob() uint32 {
@@ -2320,7 +2580,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2592,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[35]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2605,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{35}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchJobRequest) GetJob() uint32 {
@@ -2373,7 +2633,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2645,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[36]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2658,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{36}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchRequest) GetKinds() []v11.Kind {
@@ -2434,7 +2694,7 @@ type WatchReply struct {
 
 func (x *WatchReply) Reset() {
 	*x = WatchReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2706,7 @@ func (x *WatchReply) String() string {
 func (*WatchReply) ProtoMessage() {}
 
 func (x *WatchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[37]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2719,7 @@ func (x *WatchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReply.ProtoReflect.Descriptor instead.
 func (*WatchReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{37}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchReply) GetPosition() uint64 {
@@ -2499,7 +2759,7 @@ type ForecastRequest struct {
 
 func (x *ForecastRequest) Reset() {
 	*x = ForecastRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2771,7 @@ func (x *ForecastRequest) String() string {
 func (*ForecastRequest) ProtoMessage() {}
 
 func (x *ForecastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[38]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2784,7 @@ func (x *ForecastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastRequest.ProtoReflect.Descriptor instead.
 func (*ForecastRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{38}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ForecastRequest) GetFilter() *JobFilter {
@@ -2547,7 +2807,7 @@ type ForecastReply struct {
 
 func (x *ForecastReply) Reset() {
 	*x = ForecastReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2819,7 @@ func (x *ForecastReply) String() string {
 func (*ForecastReply) ProtoMessage() {}
 
 func (x *ForecastReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[39]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2832,7 @@ func (x *ForecastReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForecastReply.ProtoReflect.Descriptor instead.
 func (*ForecastReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{39}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ForecastReply) GetStart() int64 {
@@ -2619,7 +2879,7 @@ type ReconfigureRequest struct {
 
 func (x *ReconfigureRequest) Reset() {
 	*x = ReconfigureRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +2891,7 @@ func (x *ReconfigureRequest) String() string {
 func (*ReconfigureRequest) ProtoMessage() {}
 
 func (x *ReconfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[40]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +2904,7 @@ func (x *ReconfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconfigureRequest.ProtoReflect.Descriptor instead.
 func (*ReconfigureRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{40}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReconfigureRequest) GetDryRun() bool {
@@ -2664,7 +2924,7 @@ type ReconfigureReply struct {
 
 func (x *ReconfigureReply) Reset() {
 	*x = ReconfigureReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2936,7 @@ func (x *ReconfigureReply) String() string {
 func (*ReconfigureReply) ProtoMessage() {}
 
 func (x *ReconfigureReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[41]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2949,7 @@ func (x *ReconfigureReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconfigureReply.ProtoReflect.Descriptor instead.
 func (*ReconfigureReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{41}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReconfigureReply) GetChanges() []string {
@@ -2715,7 +2975,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2987,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[42]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +3000,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{42}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ShutdownRequest) GetControllerOnly() bool {
@@ -2759,7 +3019,7 @@ type PluginsRequest struct {
 
 func (x *PluginsRequest) Reset() {
 	*x = PluginsRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +3031,7 @@ func (x *PluginsRequest) String() string {
 func (*PluginsRequest) ProtoMessage() {}
 
 func (x *PluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[43]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +3044,7 @@ func (x *PluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsRequest.ProtoReflect.Descriptor instead.
 func (*PluginsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{43}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PluginsRequest) GetName() string {
@@ -2827,7 +3087,7 @@ type PluginInfo struct {
 
 func (x *PluginInfo) Reset() {
 	*x = PluginInfo{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +3099,7 @@ func (x *PluginInfo) String() string {
 func (*PluginInfo) ProtoMessage() {}
 
 func (x *PluginInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +3112,7 @@ func (x *PluginInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginInfo.ProtoReflect.Descriptor instead.
 func (*PluginInfo) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PluginInfo) GetKind() string {
@@ -3041,7 +3301,7 @@ type ChangePluginRequest struct {
 
 func (x *ChangePluginRequest) Reset() {
 	*x = ChangePluginRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3313,7 @@ func (x *ChangePluginRequest) String() string {
 func (*ChangePluginRequest) ProtoMessage() {}
 
 func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3326,7 @@ func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePluginRequest.ProtoReflect.Descriptor instead.
 func (*ChangePluginRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ChangePluginRequest) GetVerb() ChangePluginRequest_Verb {
@@ -3099,7 +3359,7 @@ type ChangePluginReply struct {
 
 func (x *ChangePluginReply) Reset() {
 	*x = ChangePluginReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3111,7 +3371,7 @@ func (x *ChangePluginReply) String() string {
 func (*ChangePluginReply) ProtoMessage() {}
 
 func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3124,7 +3384,7 @@ func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePluginReply.ProtoReflect.Descriptor instead.
 func (*ChangePluginReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ChangePluginReply) GetMessages() []string {
@@ -3142,7 +3402,7 @@ type ShadowsRequest struct {
 
 func (x *ShadowsRequest) Reset() {
 	*x = ShadowsRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3414,7 @@ func (x *ShadowsRequest) String() string {
 func (*ShadowsRequest) ProtoMessage() {}
 
 func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3427,7 @@ func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowsRequest.ProtoReflect.Descriptor instead.
 func (*ShadowsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
 }
 
 type ShadowsReply struct {
@@ -3179,7 +3439,7 @@ type ShadowsReply struct {
 
 func (x *ShadowsReply) Reset() {
 	*x = ShadowsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3451,7 @@ func (x *ShadowsReply) String() string {
 func (*ShadowsReply) ProtoMessage() {}
 
 func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3464,7 @@ func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowsReply.ProtoReflect.Descriptor instead.
 func (*ShadowsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ShadowsReply) GetShadows() []*ShadowReport {
@@ -3244,7 +3504,7 @@ type ShadowReport struct {
 
 func (x *ShadowReport) Reset() {
 	*x = ShadowReport{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3516,7 @@ func (x *ShadowReport) String() string {
 func (*ShadowReport) ProtoMessage() {}
 
 func (x *ShadowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3529,7 @@ func (x *ShadowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowReport.ProtoReflect.Descriptor instead.
 func (*ShadowReport) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ShadowReport) GetKind() string {
@@ -3434,7 +3694,7 @@ type ShadowSide struct {
 
 func (x *ShadowSide) Reset() {
 	*x = ShadowSide{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3706,7 @@ func (x *ShadowSide) String() string {
 func (*ShadowSide) ProtoMessage() {}
 
 func (x *ShadowSide) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3719,7 @@ func (x *ShadowSide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowSide.ProtoReflect.Descriptor instead.
 func (*ShadowSide) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ShadowSide) GetWaitMean() float64 {
@@ -3522,7 +3782,7 @@ type ShadowJob struct {
 
 func (x *ShadowJob) Reset() {
 	*x = ShadowJob{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +3794,7 @@ func (x *ShadowJob) String() string {
 func (*ShadowJob) ProtoMessage() {}
 
 func (x *ShadowJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +3807,7 @@ func (x *ShadowJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowJob.ProtoReflect.Descriptor instead.
 func (*ShadowJob) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ShadowJob) GetJob() uint32 {
@@ -3580,7 +3840,7 @@ type PluginsReply struct {
 
 func (x *PluginsReply) Reset() {
 	*x = PluginsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3592,7 +3852,7 @@ func (x *PluginsReply) String() string {
 func (*PluginsReply) ProtoMessage() {}
 
 func (x *PluginsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3605,7 +3865,7 @@ func (x *PluginsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsReply.ProtoReflect.Descriptor instead.
 func (*PluginsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PluginsReply) GetPlugins() []*PluginInfo {
@@ -3624,7 +3884,7 @@ type DiagRequest struct {
 
 func (x *DiagRequest) Reset() {
 	*x = DiagRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3636,7 +3896,7 @@ func (x *DiagRequest) String() string {
 func (*DiagRequest) ProtoMessage() {}
 
 func (x *DiagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3649,7 +3909,7 @@ func (x *DiagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagRequest.ProtoReflect.Descriptor instead.
 func (*DiagRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DiagRequest) GetReset_() bool {
@@ -3670,7 +3930,7 @@ type DiagReply struct {
 
 func (x *DiagReply) Reset() {
 	*x = DiagReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +3942,7 @@ func (x *DiagReply) String() string {
 func (*DiagReply) ProtoMessage() {}
 
 func (x *DiagReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +3955,7 @@ func (x *DiagReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagReply.ProtoReflect.Descriptor instead.
 func (*DiagReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DiagReply) GetCounters() map[string]int64 {
@@ -3729,7 +3989,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3741,7 +4001,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3754,7 +4014,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TokenRequest) GetUser() string {
@@ -3780,7 +4040,7 @@ type TokenReply struct {
 
 func (x *TokenReply) Reset() {
 	*x = TokenReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +4052,7 @@ func (x *TokenReply) String() string {
 func (*TokenReply) ProtoMessage() {}
 
 func (x *TokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +4065,7 @@ func (x *TokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReply.ProtoReflect.Descriptor instead.
 func (*TokenReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{56}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TokenReply) GetToken() string {
@@ -3825,7 +4085,7 @@ type SetDebugRequest struct {
 
 func (x *SetDebugRequest) Reset() {
 	*x = SetDebugRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3837,7 +4097,7 @@ func (x *SetDebugRequest) String() string {
 func (*SetDebugRequest) ProtoMessage() {}
 
 func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3850,7 +4110,7 @@ func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDebugRequest.ProtoReflect.Descriptor instead.
 func (*SetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{57}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SetDebugRequest) GetLevel() string {
@@ -3943,7 +4203,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x04jobs\x18\x02 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\x12\x10\n" +
 	"\x03now\x18\x03 \x01(\x03R\x03now\"$\n" +
 	"\fNodesRequest\x12\x14\n" +
-	"\x05nodes\x18\x01 \x01(\tR\x05nodes\"\xf8\x01\n" +
+	"\x05nodes\x18\x01 \x01(\tR\x05nodes\"\x9a\x02\n" +
 	"\bNodeInfo\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.sluice.wlm.v1.NodeR\x04node\x12\x1d\n" +
 	"\n" +
@@ -3954,7 +4214,8 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x06 \x03(\tR\n" +
 	"partitions\x12\x1b\n" +
-	"\tgres_used\x18\a \x01(\tR\bgresUsed\"M\n" +
+	"\tgres_used\x18\a \x01(\tR\bgresUsed\x12 \n" +
+	"\vreservation\x18\x14 \x01(\tR\vreservation\"M\n" +
 	"\n" +
 	"NodesReply\x12-\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x17.sluice.ctl.v1.NodeInfoR\x05nodes\x12\x10\n" +
@@ -3975,7 +4236,28 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\ttotal_mem\x18\x04 \x01(\x04R\btotalMem\"\x11\n" +
 	"\x0fTopologyRequest\"#\n" +
 	"\rTopologyReply\x12\x12\n" +
-	"\x04site\x18\x01 \x01(\tR\x04site\"\x0f\n" +
+	"\x04site\x18\x01 \x01(\tR\x04site\")\n" +
+	"\x13ReservationsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"e\n" +
+	"\x11ReservationsReply\x12>\n" +
+	"\freservations\x18\x01 \x03(\v2\x1a.sluice.wlm.v1.ReservationR\freservations\x12\x10\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\"\x98\x02\n" +
+	"\x18UpdateReservationRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
+	"\x04verb\x18\x02 \x01(\x0e2,.sluice.ctl.v1.UpdateReservationRequest.VerbR\x04verb\x12B\n" +
+	"\x03set\x18\x03 \x03(\v20.sluice.ctl.v1.UpdateReservationRequest.SetEntryR\x03set\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"*\n" +
+	"\x04Verb\x12\n" +
+	"\n" +
+	"\x06UPDATE\x10\x00\x12\n" +
+	"\n" +
+	"\x06CREATE\x10\x01\x12\n" +
+	"\n" +
+	"\x06DELETE\x10\x02\",\n" +
+	"\x16UpdateReservationReply\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x0f\n" +
 	"\rConfigRequest\"S\n" +
 	"\vConfigReply\x122\n" +
 	"\x06values\x18\x01 \x03(\v2\x1a.sluice.ctl.v1.ConfigValueR\x06values\x12\x10\n" +
@@ -4200,7 +4482,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"=\n" +
 	"\x0fSetDebugRequest\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x14\n" +
-	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\x88\x0e\n" +
+	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\xc3\x0f\n" +
 	"\n" +
 	"Controller\x12<\n" +
 	"\x04Ping\x12\x1a.sluice.ctl.v1.PingRequest\x1a\x18.sluice.ctl.v1.PingReply\x12B\n" +
@@ -4217,7 +4499,9 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\tUpdateJob\x12\x1f.sluice.ctl.v1.UpdateJobRequest\x1a\x1d.sluice.ctl.v1.UpdateJobReply\x12J\n" +
 	"\n" +
 	"UpdateNode\x12 .sluice.ctl.v1.UpdateNodeRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12T\n" +
-	"\x0fUpdatePartition\x12%.sluice.ctl.v1.UpdatePartitionRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12F\n" +
+	"\x0fUpdatePartition\x12%.sluice.ctl.v1.UpdatePartitionRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12T\n" +
+	"\fReservations\x12\".sluice.ctl.v1.ReservationsRequest\x1a .sluice.ctl.v1.ReservationsReply\x12c\n" +
+	"\x11UpdateReservation\x12'.sluice.ctl.v1.UpdateReservationRequest\x1a%.sluice.ctl.v1.UpdateReservationReply\x12F\n" +
 	"\bComplete\x12\x1e.sluice.ctl.v1.CompleteRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12D\n" +
 	"\bWatchJob\x12\x1e.sluice.ctl.v1.WatchJobRequest\x1a\x16.sluice.ctl.v1.JobInfo0\x01\x12A\n" +
 	"\x05Watch\x12\x1b.sluice.ctl.v1.WatchRequest\x1a\x19.sluice.ctl.v1.WatchReply0\x01\x12H\n" +
@@ -4243,182 +4527,196 @@ func file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_ctl_v1_ctl_proto_rawDescData
 }
 
-var file_sdk_proto_ctl_v1_ctl_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_sdk_proto_ctl_v1_ctl_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_sdk_proto_ctl_v1_ctl_proto_goTypes = []any{
-	(UpdateJobRequest_Verb)(0),       // 0: sluice.ctl.v1.UpdateJobRequest.Verb
-	(UpdatePartitionRequest_Verb)(0), // 1: sluice.ctl.v1.UpdatePartitionRequest.Verb
-	(ChangePluginRequest_Verb)(0),    // 2: sluice.ctl.v1.ChangePluginRequest.Verb
-	(*ErrorDetail)(nil),              // 3: sluice.ctl.v1.ErrorDetail
-	(*PingRequest)(nil),              // 4: sluice.ctl.v1.PingRequest
-	(*PingReply)(nil),                // 5: sluice.ctl.v1.PingReply
-	(*SubmitRequest)(nil),            // 6: sluice.ctl.v1.SubmitRequest
-	(*SubmitReply)(nil),              // 7: sluice.ctl.v1.SubmitReply
-	(*JobFilter)(nil),                // 8: sluice.ctl.v1.JobFilter
-	(*JobRef)(nil),                   // 9: sluice.ctl.v1.JobRef
-	(*JobsRequest)(nil),              // 10: sluice.ctl.v1.JobsRequest
-	(*JobInfo)(nil),                  // 11: sluice.ctl.v1.JobInfo
-	(*NodeAddr)(nil),                 // 12: sluice.ctl.v1.NodeAddr
-	(*JobsReply)(nil),                // 13: sluice.ctl.v1.JobsReply
-	(*StepsRequest)(nil),             // 14: sluice.ctl.v1.StepsRequest
-	(*StepsReply)(nil),               // 15: sluice.ctl.v1.StepsReply
-	(*NodesRequest)(nil),             // 16: sluice.ctl.v1.NodesRequest
-	(*NodeInfo)(nil),                 // 17: sluice.ctl.v1.NodeInfo
-	(*NodesReply)(nil),               // 18: sluice.ctl.v1.NodesReply
-	(*PartitionsRequest)(nil),        // 19: sluice.ctl.v1.PartitionsRequest
-	(*PartitionsReply)(nil),          // 20: sluice.ctl.v1.PartitionsReply
-	(*PartitionInfo)(nil),            // 21: sluice.ctl.v1.PartitionInfo
-	(*TopologyRequest)(nil),          // 22: sluice.ctl.v1.TopologyRequest
-	(*TopologyReply)(nil),            // 23: sluice.ctl.v1.TopologyReply
-	(*ConfigRequest)(nil),            // 24: sluice.ctl.v1.ConfigRequest
-	(*ConfigReply)(nil),              // 25: sluice.ctl.v1.ConfigReply
-	(*ConfigValue)(nil),              // 26: sluice.ctl.v1.ConfigValue
-	(*ScriptRequest)(nil),            // 27: sluice.ctl.v1.ScriptRequest
-	(*ScriptReply)(nil),              // 28: sluice.ctl.v1.ScriptReply
-	(*SignalRequest)(nil),            // 29: sluice.ctl.v1.SignalRequest
-	(*SignalReply)(nil),              // 30: sluice.ctl.v1.SignalReply
-	(*SignalResult)(nil),             // 31: sluice.ctl.v1.SignalResult
-	(*UpdateJobRequest)(nil),         // 32: sluice.ctl.v1.UpdateJobRequest
-	(*UpdateJobReply)(nil),           // 33: sluice.ctl.v1.UpdateJobReply
-	(*UpdateNodeRequest)(nil),        // 34: sluice.ctl.v1.UpdateNodeRequest
-	(*UpdatePartitionRequest)(nil),   // 35: sluice.ctl.v1.UpdatePartitionRequest
-	(*UpdateReply)(nil),              // 36: sluice.ctl.v1.UpdateReply
-	(*CompleteRequest)(nil),          // 37: sluice.ctl.v1.CompleteRequest
-	(*WatchJobRequest)(nil),          // 38: sluice.ctl.v1.WatchJobRequest
-	(*WatchRequest)(nil),             // 39: sluice.ctl.v1.WatchRequest
-	(*WatchReply)(nil),               // 40: sluice.ctl.v1.WatchReply
-	(*ForecastRequest)(nil),          // 41: sluice.ctl.v1.ForecastRequest
-	(*ForecastReply)(nil),            // 42: sluice.ctl.v1.ForecastReply
-	(*ReconfigureRequest)(nil),       // 43: sluice.ctl.v1.ReconfigureRequest
-	(*ReconfigureReply)(nil),         // 44: sluice.ctl.v1.ReconfigureReply
-	(*ShutdownRequest)(nil),          // 45: sluice.ctl.v1.ShutdownRequest
-	(*PluginsRequest)(nil),           // 46: sluice.ctl.v1.PluginsRequest
-	(*PluginInfo)(nil),               // 47: sluice.ctl.v1.PluginInfo
-	(*ChangePluginRequest)(nil),      // 48: sluice.ctl.v1.ChangePluginRequest
-	(*ChangePluginReply)(nil),        // 49: sluice.ctl.v1.ChangePluginReply
-	(*ShadowsRequest)(nil),           // 50: sluice.ctl.v1.ShadowsRequest
-	(*ShadowsReply)(nil),             // 51: sluice.ctl.v1.ShadowsReply
-	(*ShadowReport)(nil),             // 52: sluice.ctl.v1.ShadowReport
-	(*ShadowSide)(nil),               // 53: sluice.ctl.v1.ShadowSide
-	(*ShadowJob)(nil),                // 54: sluice.ctl.v1.ShadowJob
-	(*PluginsReply)(nil),             // 55: sluice.ctl.v1.PluginsReply
-	(*DiagRequest)(nil),              // 56: sluice.ctl.v1.DiagRequest
-	(*DiagReply)(nil),                // 57: sluice.ctl.v1.DiagReply
-	(*TokenRequest)(nil),             // 58: sluice.ctl.v1.TokenRequest
-	(*TokenReply)(nil),               // 59: sluice.ctl.v1.TokenReply
-	(*SetDebugRequest)(nil),          // 60: sluice.ctl.v1.SetDebugRequest
-	nil,                              // 61: sluice.ctl.v1.UpdateJobRequest.SetEntry
-	nil,                              // 62: sluice.ctl.v1.UpdateNodeRequest.SetEntry
-	nil,                              // 63: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	nil,                              // 64: sluice.ctl.v1.DiagReply.CountersEntry
-	nil,                              // 65: sluice.ctl.v1.DiagReply.GaugesEntry
-	(*v1.Spec)(nil),                  // 66: sluice.wlm.v1.Spec
-	(*v1.IDRange)(nil),               // 67: sluice.wlm.v1.IDRange
-	(*v1.Job)(nil),                   // 68: sluice.wlm.v1.Job
-	(*v1.Outlook)(nil),               // 69: sluice.wlm.v1.Outlook
-	(*v1.Step)(nil),                  // 70: sluice.wlm.v1.Step
-	(*v1.Node)(nil),                  // 71: sluice.wlm.v1.Node
-	(*v1.Partition)(nil),             // 72: sluice.wlm.v1.Partition
-	(v11.Kind)(0),                    // 73: sluice.event.v1.Kind
-	(*v11.Event)(nil),                // 74: sluice.event.v1.Event
+	(UpdateReservationRequest_Verb)(0), // 0: sluice.ctl.v1.UpdateReservationRequest.Verb
+	(UpdateJobRequest_Verb)(0),         // 1: sluice.ctl.v1.UpdateJobRequest.Verb
+	(UpdatePartitionRequest_Verb)(0),   // 2: sluice.ctl.v1.UpdatePartitionRequest.Verb
+	(ChangePluginRequest_Verb)(0),      // 3: sluice.ctl.v1.ChangePluginRequest.Verb
+	(*ErrorDetail)(nil),                // 4: sluice.ctl.v1.ErrorDetail
+	(*PingRequest)(nil),                // 5: sluice.ctl.v1.PingRequest
+	(*PingReply)(nil),                  // 6: sluice.ctl.v1.PingReply
+	(*SubmitRequest)(nil),              // 7: sluice.ctl.v1.SubmitRequest
+	(*SubmitReply)(nil),                // 8: sluice.ctl.v1.SubmitReply
+	(*JobFilter)(nil),                  // 9: sluice.ctl.v1.JobFilter
+	(*JobRef)(nil),                     // 10: sluice.ctl.v1.JobRef
+	(*JobsRequest)(nil),                // 11: sluice.ctl.v1.JobsRequest
+	(*JobInfo)(nil),                    // 12: sluice.ctl.v1.JobInfo
+	(*NodeAddr)(nil),                   // 13: sluice.ctl.v1.NodeAddr
+	(*JobsReply)(nil),                  // 14: sluice.ctl.v1.JobsReply
+	(*StepsRequest)(nil),               // 15: sluice.ctl.v1.StepsRequest
+	(*StepsReply)(nil),                 // 16: sluice.ctl.v1.StepsReply
+	(*NodesRequest)(nil),               // 17: sluice.ctl.v1.NodesRequest
+	(*NodeInfo)(nil),                   // 18: sluice.ctl.v1.NodeInfo
+	(*NodesReply)(nil),                 // 19: sluice.ctl.v1.NodesReply
+	(*PartitionsRequest)(nil),          // 20: sluice.ctl.v1.PartitionsRequest
+	(*PartitionsReply)(nil),            // 21: sluice.ctl.v1.PartitionsReply
+	(*PartitionInfo)(nil),              // 22: sluice.ctl.v1.PartitionInfo
+	(*TopologyRequest)(nil),            // 23: sluice.ctl.v1.TopologyRequest
+	(*TopologyReply)(nil),              // 24: sluice.ctl.v1.TopologyReply
+	(*ReservationsRequest)(nil),        // 25: sluice.ctl.v1.ReservationsRequest
+	(*ReservationsReply)(nil),          // 26: sluice.ctl.v1.ReservationsReply
+	(*UpdateReservationRequest)(nil),   // 27: sluice.ctl.v1.UpdateReservationRequest
+	(*UpdateReservationReply)(nil),     // 28: sluice.ctl.v1.UpdateReservationReply
+	(*ConfigRequest)(nil),              // 29: sluice.ctl.v1.ConfigRequest
+	(*ConfigReply)(nil),                // 30: sluice.ctl.v1.ConfigReply
+	(*ConfigValue)(nil),                // 31: sluice.ctl.v1.ConfigValue
+	(*ScriptRequest)(nil),              // 32: sluice.ctl.v1.ScriptRequest
+	(*ScriptReply)(nil),                // 33: sluice.ctl.v1.ScriptReply
+	(*SignalRequest)(nil),              // 34: sluice.ctl.v1.SignalRequest
+	(*SignalReply)(nil),                // 35: sluice.ctl.v1.SignalReply
+	(*SignalResult)(nil),               // 36: sluice.ctl.v1.SignalResult
+	(*UpdateJobRequest)(nil),           // 37: sluice.ctl.v1.UpdateJobRequest
+	(*UpdateJobReply)(nil),             // 38: sluice.ctl.v1.UpdateJobReply
+	(*UpdateNodeRequest)(nil),          // 39: sluice.ctl.v1.UpdateNodeRequest
+	(*UpdatePartitionRequest)(nil),     // 40: sluice.ctl.v1.UpdatePartitionRequest
+	(*UpdateReply)(nil),                // 41: sluice.ctl.v1.UpdateReply
+	(*CompleteRequest)(nil),            // 42: sluice.ctl.v1.CompleteRequest
+	(*WatchJobRequest)(nil),            // 43: sluice.ctl.v1.WatchJobRequest
+	(*WatchRequest)(nil),               // 44: sluice.ctl.v1.WatchRequest
+	(*WatchReply)(nil),                 // 45: sluice.ctl.v1.WatchReply
+	(*ForecastRequest)(nil),            // 46: sluice.ctl.v1.ForecastRequest
+	(*ForecastReply)(nil),              // 47: sluice.ctl.v1.ForecastReply
+	(*ReconfigureRequest)(nil),         // 48: sluice.ctl.v1.ReconfigureRequest
+	(*ReconfigureReply)(nil),           // 49: sluice.ctl.v1.ReconfigureReply
+	(*ShutdownRequest)(nil),            // 50: sluice.ctl.v1.ShutdownRequest
+	(*PluginsRequest)(nil),             // 51: sluice.ctl.v1.PluginsRequest
+	(*PluginInfo)(nil),                 // 52: sluice.ctl.v1.PluginInfo
+	(*ChangePluginRequest)(nil),        // 53: sluice.ctl.v1.ChangePluginRequest
+	(*ChangePluginReply)(nil),          // 54: sluice.ctl.v1.ChangePluginReply
+	(*ShadowsRequest)(nil),             // 55: sluice.ctl.v1.ShadowsRequest
+	(*ShadowsReply)(nil),               // 56: sluice.ctl.v1.ShadowsReply
+	(*ShadowReport)(nil),               // 57: sluice.ctl.v1.ShadowReport
+	(*ShadowSide)(nil),                 // 58: sluice.ctl.v1.ShadowSide
+	(*ShadowJob)(nil),                  // 59: sluice.ctl.v1.ShadowJob
+	(*PluginsReply)(nil),               // 60: sluice.ctl.v1.PluginsReply
+	(*DiagRequest)(nil),                // 61: sluice.ctl.v1.DiagRequest
+	(*DiagReply)(nil),                  // 62: sluice.ctl.v1.DiagReply
+	(*TokenRequest)(nil),               // 63: sluice.ctl.v1.TokenRequest
+	(*TokenReply)(nil),                 // 64: sluice.ctl.v1.TokenReply
+	(*SetDebugRequest)(nil),            // 65: sluice.ctl.v1.SetDebugRequest
+	nil,                                // 66: sluice.ctl.v1.UpdateReservationRequest.SetEntry
+	nil,                                // 67: sluice.ctl.v1.UpdateJobRequest.SetEntry
+	nil,                                // 68: sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	nil,                                // 69: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	nil,                                // 70: sluice.ctl.v1.DiagReply.CountersEntry
+	nil,                                // 71: sluice.ctl.v1.DiagReply.GaugesEntry
+	(*v1.Spec)(nil),                    // 72: sluice.wlm.v1.Spec
+	(*v1.IDRange)(nil),                 // 73: sluice.wlm.v1.IDRange
+	(*v1.Job)(nil),                     // 74: sluice.wlm.v1.Job
+	(*v1.Outlook)(nil),                 // 75: sluice.wlm.v1.Outlook
+	(*v1.Step)(nil),                    // 76: sluice.wlm.v1.Step
+	(*v1.Node)(nil),                    // 77: sluice.wlm.v1.Node
+	(*v1.Partition)(nil),               // 78: sluice.wlm.v1.Partition
+	(*v1.Reservation)(nil),             // 79: sluice.wlm.v1.Reservation
+	(v11.Kind)(0),                      // 80: sluice.event.v1.Kind
+	(*v11.Event)(nil),                  // 81: sluice.event.v1.Event
 }
 var file_sdk_proto_ctl_v1_ctl_proto_depIdxs = []int32{
-	66, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
-	11, // 1: sluice.ctl.v1.SubmitReply.job:type_name -> sluice.ctl.v1.JobInfo
-	42, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
-	9,  // 3: sluice.ctl.v1.JobFilter.refs:type_name -> sluice.ctl.v1.JobRef
-	67, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
-	8,  // 5: sluice.ctl.v1.JobsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	68, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
-	69, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
-	12, // 8: sluice.ctl.v1.JobInfo.addrs:type_name -> sluice.ctl.v1.NodeAddr
-	11, // 9: sluice.ctl.v1.JobsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	8,  // 10: sluice.ctl.v1.StepsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	70, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
-	11, // 12: sluice.ctl.v1.StepsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	71, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
-	17, // 14: sluice.ctl.v1.NodesReply.nodes:type_name -> sluice.ctl.v1.NodeInfo
-	21, // 15: sluice.ctl.v1.PartitionsReply.partitions:type_name -> sluice.ctl.v1.PartitionInfo
-	72, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
-	26, // 17: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
-	8,  // 18: sluice.ctl.v1.SignalRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	31, // 19: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
-	9,  // 20: sluice.ctl.v1.SignalResult.ref:type_name -> sluice.ctl.v1.JobRef
-	8,  // 21: sluice.ctl.v1.UpdateJobRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	0,  // 22: sluice.ctl.v1.UpdateJobRequest.verb:type_name -> sluice.ctl.v1.UpdateJobRequest.Verb
-	61, // 23: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
-	31, // 24: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
-	62, // 25: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
-	1,  // 26: sluice.ctl.v1.UpdatePartitionRequest.verb:type_name -> sluice.ctl.v1.UpdatePartitionRequest.Verb
-	63, // 27: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	73, // 28: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
-	74, // 29: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
-	11, // 30: sluice.ctl.v1.WatchReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	8,  // 31: sluice.ctl.v1.ForecastRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	26, // 32: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
-	2,  // 33: sluice.ctl.v1.ChangePluginRequest.verb:type_name -> sluice.ctl.v1.ChangePluginRequest.Verb
-	52, // 34: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
-	53, // 35: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
-	53, // 36: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
-	54, // 37: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
-	47, // 38: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
-	64, // 39: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
-	65, // 40: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
-	4,  // 41: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
-	6,  // 42: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
-	10, // 43: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
-	14, // 44: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
-	16, // 45: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
-	19, // 46: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
-	24, // 47: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
-	22, // 48: sluice.ctl.v1.Controller.Topology:input_type -> sluice.ctl.v1.TopologyRequest
-	27, // 49: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
-	29, // 50: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
-	32, // 51: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
-	34, // 52: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
-	35, // 53: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
-	37, // 54: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
-	38, // 55: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
-	39, // 56: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
-	41, // 57: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
-	43, // 58: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
-	45, // 59: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
-	46, // 60: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
-	48, // 61: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
-	50, // 62: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
-	56, // 63: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
-	58, // 64: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
-	60, // 65: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
-	5,  // 66: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
-	7,  // 67: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
-	13, // 68: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
-	15, // 69: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
-	18, // 70: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
-	20, // 71: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
-	25, // 72: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
-	23, // 73: sluice.ctl.v1.Controller.Topology:output_type -> sluice.ctl.v1.TopologyReply
-	28, // 74: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
-	30, // 75: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
-	33, // 76: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
-	36, // 77: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
-	36, // 78: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
-	36, // 79: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
-	11, // 80: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
-	40, // 81: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
-	42, // 82: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
-	44, // 83: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
-	36, // 84: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
-	55, // 85: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
-	49, // 86: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
-	51, // 87: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
-	57, // 88: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
-	59, // 89: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
-	36, // 90: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
-	66, // [66:91] is the sub-list for method output_type
-	41, // [41:66] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	72, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
+	12, // 1: sluice.ctl.v1.SubmitReply.job:type_name -> sluice.ctl.v1.JobInfo
+	47, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
+	10, // 3: sluice.ctl.v1.JobFilter.refs:type_name -> sluice.ctl.v1.JobRef
+	73, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
+	9,  // 5: sluice.ctl.v1.JobsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	74, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
+	75, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
+	13, // 8: sluice.ctl.v1.JobInfo.addrs:type_name -> sluice.ctl.v1.NodeAddr
+	12, // 9: sluice.ctl.v1.JobsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
+	9,  // 10: sluice.ctl.v1.StepsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	76, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
+	12, // 12: sluice.ctl.v1.StepsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
+	77, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
+	18, // 14: sluice.ctl.v1.NodesReply.nodes:type_name -> sluice.ctl.v1.NodeInfo
+	22, // 15: sluice.ctl.v1.PartitionsReply.partitions:type_name -> sluice.ctl.v1.PartitionInfo
+	78, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
+	79, // 17: sluice.ctl.v1.ReservationsReply.reservations:type_name -> sluice.wlm.v1.Reservation
+	0,  // 18: sluice.ctl.v1.UpdateReservationRequest.verb:type_name -> sluice.ctl.v1.UpdateReservationRequest.Verb
+	66, // 19: sluice.ctl.v1.UpdateReservationRequest.set:type_name -> sluice.ctl.v1.UpdateReservationRequest.SetEntry
+	31, // 20: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
+	9,  // 21: sluice.ctl.v1.SignalRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	36, // 22: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
+	10, // 23: sluice.ctl.v1.SignalResult.ref:type_name -> sluice.ctl.v1.JobRef
+	9,  // 24: sluice.ctl.v1.UpdateJobRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	1,  // 25: sluice.ctl.v1.UpdateJobRequest.verb:type_name -> sluice.ctl.v1.UpdateJobRequest.Verb
+	67, // 26: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
+	36, // 27: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
+	68, // 28: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	2,  // 29: sluice.ctl.v1.UpdatePartitionRequest.verb:type_name -> sluice.ctl.v1.UpdatePartitionRequest.Verb
+	69, // 30: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	80, // 31: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
+	81, // 32: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
+	12, // 33: sluice.ctl.v1.WatchReply.jobs:type_name -> sluice.ctl.v1.JobInfo
+	9,  // 34: sluice.ctl.v1.ForecastRequest.filter:type_name -> sluice.ctl.v1.JobFilter
+	31, // 35: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
+	3,  // 36: sluice.ctl.v1.ChangePluginRequest.verb:type_name -> sluice.ctl.v1.ChangePluginRequest.Verb
+	57, // 37: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
+	58, // 38: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
+	58, // 39: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
+	59, // 40: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
+	52, // 41: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
+	70, // 42: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
+	71, // 43: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
+	5,  // 44: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
+	7,  // 45: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
+	11, // 46: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
+	15, // 47: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
+	17, // 48: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
+	20, // 49: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
+	29, // 50: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
+	23, // 51: sluice.ctl.v1.Controller.Topology:input_type -> sluice.ctl.v1.TopologyRequest
+	32, // 52: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
+	34, // 53: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
+	37, // 54: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
+	39, // 55: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
+	40, // 56: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
+	25, // 57: sluice.ctl.v1.Controller.Reservations:input_type -> sluice.ctl.v1.ReservationsRequest
+	27, // 58: sluice.ctl.v1.Controller.UpdateReservation:input_type -> sluice.ctl.v1.UpdateReservationRequest
+	42, // 59: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
+	43, // 60: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
+	44, // 61: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
+	46, // 62: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
+	48, // 63: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
+	50, // 64: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
+	51, // 65: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
+	53, // 66: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
+	55, // 67: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
+	61, // 68: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
+	63, // 69: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
+	65, // 70: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
+	6,  // 71: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
+	8,  // 72: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
+	14, // 73: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
+	16, // 74: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
+	19, // 75: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
+	21, // 76: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
+	30, // 77: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
+	24, // 78: sluice.ctl.v1.Controller.Topology:output_type -> sluice.ctl.v1.TopologyReply
+	33, // 79: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
+	35, // 80: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
+	38, // 81: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
+	41, // 82: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
+	41, // 83: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
+	26, // 84: sluice.ctl.v1.Controller.Reservations:output_type -> sluice.ctl.v1.ReservationsReply
+	28, // 85: sluice.ctl.v1.Controller.UpdateReservation:output_type -> sluice.ctl.v1.UpdateReservationReply
+	41, // 86: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
+	12, // 87: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
+	45, // 88: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
+	47, // 89: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
+	49, // 90: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
+	41, // 91: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
+	60, // 92: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
+	54, // 93: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
+	56, // 94: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
+	62, // 95: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
+	64, // 96: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
+	41, // 97: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
+	71, // [71:98] is the sub-list for method output_type
+	44, // [44:71] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_ctl_v1_ctl_proto_init() }
@@ -4431,8 +4729,8 @@ func file_sdk_proto_ctl_v1_ctl_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_ctl_v1_ctl_proto_rawDesc), len(file_sdk_proto_ctl_v1_ctl_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   63,
+			NumEnums:      4,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,31 +24,33 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Controller_Ping_FullMethodName            = "/sluice.ctl.v1.Controller/Ping"
-	Controller_Submit_FullMethodName          = "/sluice.ctl.v1.Controller/Submit"
-	Controller_Jobs_FullMethodName            = "/sluice.ctl.v1.Controller/Jobs"
-	Controller_Steps_FullMethodName           = "/sluice.ctl.v1.Controller/Steps"
-	Controller_Nodes_FullMethodName           = "/sluice.ctl.v1.Controller/Nodes"
-	Controller_Partitions_FullMethodName      = "/sluice.ctl.v1.Controller/Partitions"
-	Controller_Config_FullMethodName          = "/sluice.ctl.v1.Controller/Config"
-	Controller_Topology_FullMethodName        = "/sluice.ctl.v1.Controller/Topology"
-	Controller_Script_FullMethodName          = "/sluice.ctl.v1.Controller/Script"
-	Controller_Signal_FullMethodName          = "/sluice.ctl.v1.Controller/Signal"
-	Controller_UpdateJob_FullMethodName       = "/sluice.ctl.v1.Controller/UpdateJob"
-	Controller_UpdateNode_FullMethodName      = "/sluice.ctl.v1.Controller/UpdateNode"
-	Controller_UpdatePartition_FullMethodName = "/sluice.ctl.v1.Controller/UpdatePartition"
-	Controller_Complete_FullMethodName        = "/sluice.ctl.v1.Controller/Complete"
-	Controller_WatchJob_FullMethodName        = "/sluice.ctl.v1.Controller/WatchJob"
-	Controller_Watch_FullMethodName           = "/sluice.ctl.v1.Controller/Watch"
-	Controller_Forecast_FullMethodName        = "/sluice.ctl.v1.Controller/Forecast"
-	Controller_Reconfigure_FullMethodName     = "/sluice.ctl.v1.Controller/Reconfigure"
-	Controller_Shutdown_FullMethodName        = "/sluice.ctl.v1.Controller/Shutdown"
-	Controller_Plugins_FullMethodName         = "/sluice.ctl.v1.Controller/Plugins"
-	Controller_ChangePlugin_FullMethodName    = "/sluice.ctl.v1.Controller/ChangePlugin"
-	Controller_Shadows_FullMethodName         = "/sluice.ctl.v1.Controller/Shadows"
-	Controller_Diag_FullMethodName            = "/sluice.ctl.v1.Controller/Diag"
-	Controller_Token_FullMethodName           = "/sluice.ctl.v1.Controller/Token"
-	Controller_SetDebug_FullMethodName        = "/sluice.ctl.v1.Controller/SetDebug"
+	Controller_Ping_FullMethodName              = "/sluice.ctl.v1.Controller/Ping"
+	Controller_Submit_FullMethodName            = "/sluice.ctl.v1.Controller/Submit"
+	Controller_Jobs_FullMethodName              = "/sluice.ctl.v1.Controller/Jobs"
+	Controller_Steps_FullMethodName             = "/sluice.ctl.v1.Controller/Steps"
+	Controller_Nodes_FullMethodName             = "/sluice.ctl.v1.Controller/Nodes"
+	Controller_Partitions_FullMethodName        = "/sluice.ctl.v1.Controller/Partitions"
+	Controller_Config_FullMethodName            = "/sluice.ctl.v1.Controller/Config"
+	Controller_Topology_FullMethodName          = "/sluice.ctl.v1.Controller/Topology"
+	Controller_Script_FullMethodName            = "/sluice.ctl.v1.Controller/Script"
+	Controller_Signal_FullMethodName            = "/sluice.ctl.v1.Controller/Signal"
+	Controller_UpdateJob_FullMethodName         = "/sluice.ctl.v1.Controller/UpdateJob"
+	Controller_UpdateNode_FullMethodName        = "/sluice.ctl.v1.Controller/UpdateNode"
+	Controller_UpdatePartition_FullMethodName   = "/sluice.ctl.v1.Controller/UpdatePartition"
+	Controller_Reservations_FullMethodName      = "/sluice.ctl.v1.Controller/Reservations"
+	Controller_UpdateReservation_FullMethodName = "/sluice.ctl.v1.Controller/UpdateReservation"
+	Controller_Complete_FullMethodName          = "/sluice.ctl.v1.Controller/Complete"
+	Controller_WatchJob_FullMethodName          = "/sluice.ctl.v1.Controller/WatchJob"
+	Controller_Watch_FullMethodName             = "/sluice.ctl.v1.Controller/Watch"
+	Controller_Forecast_FullMethodName          = "/sluice.ctl.v1.Controller/Forecast"
+	Controller_Reconfigure_FullMethodName       = "/sluice.ctl.v1.Controller/Reconfigure"
+	Controller_Shutdown_FullMethodName          = "/sluice.ctl.v1.Controller/Shutdown"
+	Controller_Plugins_FullMethodName           = "/sluice.ctl.v1.Controller/Plugins"
+	Controller_ChangePlugin_FullMethodName      = "/sluice.ctl.v1.Controller/ChangePlugin"
+	Controller_Shadows_FullMethodName           = "/sluice.ctl.v1.Controller/Shadows"
+	Controller_Diag_FullMethodName              = "/sluice.ctl.v1.Controller/Diag"
+	Controller_Token_FullMethodName             = "/sluice.ctl.v1.Controller/Token"
+	Controller_SetDebug_FullMethodName          = "/sluice.ctl.v1.Controller/SetDebug"
 )
 
 // ControllerClient is the client API for Controller service.
@@ -71,6 +73,8 @@ type ControllerClient interface {
 	UpdateJob(ctx context.Context, in *UpdateJobRequest, opts ...grpc.CallOption) (*UpdateJobReply, error)
 	UpdateNode(ctx context.Context, in *UpdateNodeRequest, opts ...grpc.CallOption) (*UpdateReply, error)
 	UpdatePartition(ctx context.Context, in *UpdatePartitionRequest, opts ...grpc.CallOption) (*UpdateReply, error)
+	Reservations(ctx context.Context, in *ReservationsRequest, opts ...grpc.CallOption) (*ReservationsReply, error)
+	UpdateReservation(ctx context.Context, in *UpdateReservationRequest, opts ...grpc.CallOption) (*UpdateReservationReply, error)
 	// Complete ends an allocation of salloc or srun with its command's status.
 	Complete(ctx context.Context, in *CompleteRequest, opts ...grpc.CallOption) (*UpdateReply, error)
 	// WatchJob sends the job at once and after each change until it has ended.
@@ -248,6 +252,26 @@ func (c *controllerClient) UpdatePartition(ctx context.Context, in *UpdatePartit
 	return out, nil
 }
 
+func (c *controllerClient) Reservations(ctx context.Context, in *ReservationsRequest, opts ...grpc.CallOption) (*ReservationsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReservationsReply)
+	err := c.cc.Invoke(ctx, Controller_Reservations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerClient) UpdateReservation(ctx context.Context, in *UpdateReservationRequest, opts ...grpc.CallOption) (*UpdateReservationReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateReservationReply)
+	err := c.cc.Invoke(ctx, Controller_UpdateReservation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controllerClient) Complete(ctx context.Context, in *CompleteRequest, opts ...grpc.CallOption) (*UpdateReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UpdateReply)
@@ -406,6 +430,8 @@ type ControllerServer interface {
 	UpdateJob(context.Context, *UpdateJobRequest) (*UpdateJobReply, error)
 	UpdateNode(context.Context, *UpdateNodeRequest) (*UpdateReply, error)
 	UpdatePartition(context.Context, *UpdatePartitionRequest) (*UpdateReply, error)
+	Reservations(context.Context, *ReservationsRequest) (*ReservationsReply, error)
+	UpdateReservation(context.Context, *UpdateReservationRequest) (*UpdateReservationReply, error)
 	// Complete ends an allocation of salloc or srun with its command's status.
 	Complete(context.Context, *CompleteRequest) (*UpdateReply, error)
 	// WatchJob sends the job at once and after each change until it has ended.
@@ -473,6 +499,12 @@ func (UnimplementedControllerServer) UpdateNode(context.Context, *UpdateNodeRequ
 }
 func (UnimplementedControllerServer) UpdatePartition(context.Context, *UpdatePartitionRequest) (*UpdateReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdatePartition not implemented")
+}
+func (UnimplementedControllerServer) Reservations(context.Context, *ReservationsRequest) (*ReservationsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reservations not implemented")
+}
+func (UnimplementedControllerServer) UpdateReservation(context.Context, *UpdateReservationRequest) (*UpdateReservationReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateReservation not implemented")
 }
 func (UnimplementedControllerServer) Complete(context.Context, *CompleteRequest) (*UpdateReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Complete not implemented")
@@ -751,6 +783,42 @@ func _Controller_UpdatePartition_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Controller_Reservations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReservationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServer).Reservations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Controller_Reservations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServer).Reservations(ctx, req.(*ReservationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Controller_UpdateReservation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateReservationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServer).UpdateReservation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Controller_UpdateReservation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServer).UpdateReservation(ctx, req.(*UpdateReservationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Controller_Complete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CompleteRequest)
 	if err := dec(in); err != nil {
@@ -1003,6 +1071,14 @@ var Controller_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdatePartition",
 			Handler:    _Controller_UpdatePartition_Handler,
+		},
+		{
+			MethodName: "Reservations",
+			Handler:    _Controller_Reservations_Handler,
+		},
+		{
+			MethodName: "UpdateReservation",
+			Handler:    _Controller_UpdateReservation_Handler,
 		},
 		{
 			MethodName: "Complete",

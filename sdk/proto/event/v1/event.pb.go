@@ -59,6 +59,9 @@ const (
 	// Partitions: partition is set.
 	Kind_PARTITION_CHANGED Kind = 40
 	Kind_PARTITION_REMOVED Kind = 41
+	// Reservations: reservation is set.
+	Kind_RESERVATION_CHANGED Kind = 45
+	Kind_RESERVATION_REMOVED Kind = 46
 	// House keeping.
 	Kind_BLOB_STORED    Kind = 50 // key, data
 	Kind_RECORDS_ACKED  Kind = 51 // position: accounting storage has all records up to it
@@ -93,6 +96,8 @@ var (
 		34: "NODE_REMOVED",
 		40: "PARTITION_CHANGED",
 		41: "PARTITION_REMOVED",
+		45: "RESERVATION_CHANGED",
+		46: "RESERVATION_REMOVED",
 		50: "BLOB_STORED",
 		51: "RECORDS_ACKED",
 		52: "KEY_REMEMBERED",
@@ -100,34 +105,36 @@ var (
 		54: "EPOCH",
 	}
 	Kind_value = map[string]int32{
-		"NONE":              0,
-		"JOB_SUBMITTED":     1,
-		"JOB_CHANGED":       2,
-		"JOB_STARTED":       3,
-		"JOB_SIGNALED":      4,
-		"JOB_ENDING":        5,
-		"JOB_ENDED":         6,
-		"JOB_REQUEUED":      7,
-		"JOB_SUSPENDED":     8,
-		"JOB_RESUMED":       9,
-		"JOB_PURGED":        10,
-		"JOB_RANKED":        11,
-		"JOB_CLEANED":       12,
-		"TASK_SPLIT":        13,
-		"STEP_STARTED":      20,
-		"STEP_ENDED":        21,
-		"NODE_CHANGED":      30,
-		"NODE_REGISTERED":   31,
-		"NODE_DOWN":         32,
-		"NODE_UP":           33,
-		"NODE_REMOVED":      34,
-		"PARTITION_CHANGED": 40,
-		"PARTITION_REMOVED": 41,
-		"BLOB_STORED":       50,
-		"RECORDS_ACKED":     51,
-		"KEY_REMEMBERED":    52,
-		"CONFIGURED":        53,
-		"EPOCH":             54,
+		"NONE":                0,
+		"JOB_SUBMITTED":       1,
+		"JOB_CHANGED":         2,
+		"JOB_STARTED":         3,
+		"JOB_SIGNALED":        4,
+		"JOB_ENDING":          5,
+		"JOB_ENDED":           6,
+		"JOB_REQUEUED":        7,
+		"JOB_SUSPENDED":       8,
+		"JOB_RESUMED":         9,
+		"JOB_PURGED":          10,
+		"JOB_RANKED":          11,
+		"JOB_CLEANED":         12,
+		"TASK_SPLIT":          13,
+		"STEP_STARTED":        20,
+		"STEP_ENDED":          21,
+		"NODE_CHANGED":        30,
+		"NODE_REGISTERED":     31,
+		"NODE_DOWN":           32,
+		"NODE_UP":             33,
+		"NODE_REMOVED":        34,
+		"PARTITION_CHANGED":   40,
+		"PARTITION_REMOVED":   41,
+		"RESERVATION_CHANGED": 45,
+		"RESERVATION_REMOVED": 46,
+		"BLOB_STORED":         50,
+		"RECORDS_ACKED":       51,
+		"KEY_REMEMBERED":      52,
+		"CONFIGURED":          53,
+		"EPOCH":               54,
 	}
 )
 
@@ -173,6 +180,7 @@ type Event struct {
 	Priorities    []uint32               `protobuf:"varint,11,rep,packed,name=priorities,proto3" json:"priorities,omitempty"`
 	Position      uint64                 `protobuf:"varint,12,opt,name=position,proto3" json:"position,omitempty"`
 	Text          string                 `protobuf:"bytes,13,opt,name=text,proto3" json:"text,omitempty"`
+	Reservation   *v1.Reservation        `protobuf:"bytes,15,opt,name=reservation,proto3" json:"reservation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +306,13 @@ func (x *Event) GetText() string {
 	return ""
 }
 
+func (x *Event) GetReservation() *v1.Reservation {
+	if x != nil {
+		return x.Reservation
+	}
+	return nil
+}
+
 // Batch is one turn of the controller's loop: one journal entry.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -353,16 +368,17 @@ func (x *Batch) GetNextRecord() uint64 {
 
 // Snapshot is a whole cluster; a snapshot file is a sequence of these parts.
 type Snapshot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NextJob       uint32                 `protobuf:"varint,1,opt,name=next_job,json=nextJob,proto3" json:"next_job,omitempty"`
-	NextRecord    uint64                 `protobuf:"varint,2,opt,name=next_record,json=nextRecord,proto3" json:"next_record,omitempty"`
-	AckedRecord   uint64                 `protobuf:"varint,3,opt,name=acked_record,json=ackedRecord,proto3" json:"acked_record,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Events        []*Event               `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"` // each puts one record
-	Records       []*QueuedRecord        `protobuf:"bytes,6,rep,name=records,proto3" json:"records,omitempty"`
-	StepsOver     []*StepsOver           `protobuf:"bytes,7,rep,name=steps_over,json=stepsOver,proto3" json:"steps_over,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	NextJob         uint32                 `protobuf:"varint,1,opt,name=next_job,json=nextJob,proto3" json:"next_job,omitempty"`
+	NextRecord      uint64                 `protobuf:"varint,2,opt,name=next_record,json=nextRecord,proto3" json:"next_record,omitempty"`
+	AckedRecord     uint64                 `protobuf:"varint,3,opt,name=acked_record,json=ackedRecord,proto3" json:"acked_record,omitempty"`
+	Epoch           uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Events          []*Event               `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"` // each puts one record
+	Records         []*QueuedRecord        `protobuf:"bytes,6,rep,name=records,proto3" json:"records,omitempty"`
+	StepsOver       []*StepsOver           `protobuf:"bytes,7,rep,name=steps_over,json=stepsOver,proto3" json:"steps_over,omitempty"`
+	NextReservation uint32                 `protobuf:"varint,9,opt,name=next_reservation,json=nextReservation,proto3" json:"next_reservation,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -442,6 +458,13 @@ func (x *Snapshot) GetStepsOver() []*StepsOver {
 		return x.StepsOver
 	}
 	return nil
+}
+
+func (x *Snapshot) GetNextReservation() uint32 {
+	if x != nil {
+		return x.NextReservation
+	}
+	return 0
 }
 
 // StepsOver is the steps of a live job that have ended: pairs of the first and
@@ -556,7 +579,7 @@ var File_sdk_proto_event_v1_event_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_event_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x1esdk/proto/event/v1/event.proto\x12\x0fsluice.event.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\xae\x03\n" +
+	"\x1esdk/proto/event/v1/event.proto\x12\x0fsluice.event.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\xec\x03\n" +
 	"\x05Event\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x15.sluice.event.v1.KindR\x04kind\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12$\n" +
@@ -573,11 +596,12 @@ const file_sdk_proto_event_v1_event_proto_rawDesc = "" +
 	"priorities\x18\v \x03(\rR\n" +
 	"priorities\x12\x1a\n" +
 	"\bposition\x18\f \x01(\x04R\bposition\x12\x12\n" +
-	"\x04text\x18\r \x01(\tR\x04text\"X\n" +
+	"\x04text\x18\r \x01(\tR\x04text\x12<\n" +
+	"\vreservation\x18\x0f \x01(\v2\x1a.sluice.wlm.v1.ReservationR\vreservation\"X\n" +
 	"\x05Batch\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.sluice.event.v1.EventR\x06events\x12\x1f\n" +
 	"\vnext_record\x18\x02 \x01(\x04R\n" +
-	"nextRecord\"\xa3\x02\n" +
+	"nextRecord\"\xce\x02\n" +
 	"\bSnapshot\x12\x19\n" +
 	"\bnext_job\x18\x01 \x01(\rR\anextJob\x12\x1f\n" +
 	"\vnext_record\x18\x02 \x01(\x04R\n" +
@@ -587,13 +611,14 @@ const file_sdk_proto_event_v1_event_proto_rawDesc = "" +
 	"\x06events\x18\x05 \x03(\v2\x16.sluice.event.v1.EventR\x06events\x127\n" +
 	"\arecords\x18\x06 \x03(\v2\x1d.sluice.event.v1.QueuedRecordR\arecords\x129\n" +
 	"\n" +
-	"steps_over\x18\a \x03(\v2\x1a.sluice.event.v1.StepsOverR\tstepsOver\"5\n" +
+	"steps_over\x18\a \x03(\v2\x1a.sluice.event.v1.StepsOverR\tstepsOver\x12)\n" +
+	"\x10next_reservation\x18\t \x01(\rR\x0fnextReservation\"5\n" +
 	"\tStepsOver\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x16\n" +
 	"\x06ranges\x18\x02 \x03(\rR\x06ranges\"T\n" +
 	"\fQueuedRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12,\n" +
-	"\x05event\x18\x02 \x01(\v2\x16.sluice.event.v1.EventR\x05event*\xe5\x03\n" +
+	"\x05event\x18\x02 \x01(\v2\x16.sluice.event.v1.EventR\x05event*\x97\x04\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04NONE\x10\x00\x12\x11\n" +
 	"\rJOB_SUBMITTED\x10\x01\x12\x0f\n" +
@@ -623,7 +648,9 @@ const file_sdk_proto_event_v1_event_proto_rawDesc = "" +
 	"\aNODE_UP\x10!\x12\x10\n" +
 	"\fNODE_REMOVED\x10\"\x12\x15\n" +
 	"\x11PARTITION_CHANGED\x10(\x12\x15\n" +
-	"\x11PARTITION_REMOVED\x10)\x12\x0f\n" +
+	"\x11PARTITION_REMOVED\x10)\x12\x17\n" +
+	"\x13RESERVATION_CHANGED\x10-\x12\x17\n" +
+	"\x13RESERVATION_REMOVED\x10.\x12\x0f\n" +
 	"\vBLOB_STORED\x102\x12\x11\n" +
 	"\rRECORDS_ACKED\x103\x12\x12\n" +
 	"\x0eKEY_REMEMBERED\x104\x12\x0e\n" +
@@ -646,16 +673,17 @@ func file_sdk_proto_event_v1_event_proto_rawDescGZIP() []byte {
 var file_sdk_proto_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_sdk_proto_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_sdk_proto_event_v1_event_proto_goTypes = []any{
-	(Kind)(0),            // 0: sluice.event.v1.Kind
-	(*Event)(nil),        // 1: sluice.event.v1.Event
-	(*Batch)(nil),        // 2: sluice.event.v1.Batch
-	(*Snapshot)(nil),     // 3: sluice.event.v1.Snapshot
-	(*StepsOver)(nil),    // 4: sluice.event.v1.StepsOver
-	(*QueuedRecord)(nil), // 5: sluice.event.v1.QueuedRecord
-	(*v1.Job)(nil),       // 6: sluice.wlm.v1.Job
-	(*v1.Step)(nil),      // 7: sluice.wlm.v1.Step
-	(*v1.Node)(nil),      // 8: sluice.wlm.v1.Node
-	(*v1.Partition)(nil), // 9: sluice.wlm.v1.Partition
+	(Kind)(0),              // 0: sluice.event.v1.Kind
+	(*Event)(nil),          // 1: sluice.event.v1.Event
+	(*Batch)(nil),          // 2: sluice.event.v1.Batch
+	(*Snapshot)(nil),       // 3: sluice.event.v1.Snapshot
+	(*StepsOver)(nil),      // 4: sluice.event.v1.StepsOver
+	(*QueuedRecord)(nil),   // 5: sluice.event.v1.QueuedRecord
+	(*v1.Job)(nil),         // 6: sluice.wlm.v1.Job
+	(*v1.Step)(nil),        // 7: sluice.wlm.v1.Step
+	(*v1.Node)(nil),        // 8: sluice.wlm.v1.Node
+	(*v1.Partition)(nil),   // 9: sluice.wlm.v1.Partition
+	(*v1.Reservation)(nil), // 10: sluice.wlm.v1.Reservation
 }
 var file_sdk_proto_event_v1_event_proto_depIdxs = []int32{
 	0,  // 0: sluice.event.v1.Event.kind:type_name -> sluice.event.v1.Kind
@@ -664,16 +692,17 @@ var file_sdk_proto_event_v1_event_proto_depIdxs = []int32{
 	7,  // 3: sluice.event.v1.Event.step:type_name -> sluice.wlm.v1.Step
 	8,  // 4: sluice.event.v1.Event.node:type_name -> sluice.wlm.v1.Node
 	9,  // 5: sluice.event.v1.Event.partition:type_name -> sluice.wlm.v1.Partition
-	1,  // 6: sluice.event.v1.Batch.events:type_name -> sluice.event.v1.Event
-	1,  // 7: sluice.event.v1.Snapshot.events:type_name -> sluice.event.v1.Event
-	5,  // 8: sluice.event.v1.Snapshot.records:type_name -> sluice.event.v1.QueuedRecord
-	4,  // 9: sluice.event.v1.Snapshot.steps_over:type_name -> sluice.event.v1.StepsOver
-	1,  // 10: sluice.event.v1.QueuedRecord.event:type_name -> sluice.event.v1.Event
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 6: sluice.event.v1.Event.reservation:type_name -> sluice.wlm.v1.Reservation
+	1,  // 7: sluice.event.v1.Batch.events:type_name -> sluice.event.v1.Event
+	1,  // 8: sluice.event.v1.Snapshot.events:type_name -> sluice.event.v1.Event
+	5,  // 9: sluice.event.v1.Snapshot.records:type_name -> sluice.event.v1.QueuedRecord
+	4,  // 10: sluice.event.v1.Snapshot.steps_over:type_name -> sluice.event.v1.StepsOver
+	1,  // 11: sluice.event.v1.QueuedRecord.event:type_name -> sluice.event.v1.Event
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_event_v1_event_proto_init() }

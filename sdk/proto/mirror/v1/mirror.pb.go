@@ -41,13 +41,15 @@ type Frame struct {
 	Settings    map[string]string      `protobuf:"bytes,12,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of slurm.conf: SchedulerParameters, SelectTypeParameters, PriorityWeight...
 	Digest      uint64                 `protobuf:"varint,13,opt,name=digest,proto3" json:"digest,omitempty"`                                                                              // with done, now and then: over (job, rev) of all jobs
 	// All pending jobs got new priorities: pairs by position.
-	RankIds        []uint32 `protobuf:"varint,14,rep,packed,name=rank_ids,json=rankIds,proto3" json:"rank_ids,omitempty"`
-	RankPriorities []uint32 `protobuf:"varint,15,rep,packed,name=rank_priorities,json=rankPriorities,proto3" json:"rank_priorities,omitempty"`
-	Base           *uint64  `protobuf:"varint,16,opt,name=base,proto3,oneof" json:"base,omitempty"` // a change: the rev it is made on; another rev means frames were lost
-	Piece          uint32   `protobuf:"varint,17,opt,name=piece,proto3" json:"piece,omitempty"`     // place among the pieces of one snapshot or change, from 0
-	Ended          []*Ended `protobuf:"bytes,18,rep,name=ended,proto3" json:"ended,omitempty"`      // jobs that ran and ended, in that order
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	RankIds             []uint32       `protobuf:"varint,14,rep,packed,name=rank_ids,json=rankIds,proto3" json:"rank_ids,omitempty"`
+	RankPriorities      []uint32       `protobuf:"varint,15,rep,packed,name=rank_priorities,json=rankPriorities,proto3" json:"rank_priorities,omitempty"`
+	Base                *uint64        `protobuf:"varint,16,opt,name=base,proto3,oneof" json:"base,omitempty"`                                                    // a change: the rev it is made on; another rev means frames were lost
+	Piece               uint32         `protobuf:"varint,17,opt,name=piece,proto3" json:"piece,omitempty"`                                                        // place among the pieces of one snapshot or change, from 0
+	Ended               []*Ended       `protobuf:"bytes,18,rep,name=ended,proto3" json:"ended,omitempty"`                                                         // jobs that ran and ended, in that order
+	Reservations        []*Reservation `protobuf:"bytes,30,rep,name=reservations,proto3" json:"reservations,omitempty"`                                           // all of them, when any changed
+	ReplaceReservations bool           `protobuf:"varint,31,opt,name=replace_reservations,json=replaceReservations,proto3" json:"replace_reservations,omitempty"` // first piece of those: forget the others
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Frame) Reset() {
@@ -206,6 +208,145 @@ func (x *Frame) GetEnded() []*Ended {
 	return nil
 }
 
+func (x *Frame) GetReservations() []*Reservation {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
+func (x *Frame) GetReplaceReservations() bool {
+	if x != nil {
+		return x.ReplaceReservations
+	}
+	return false
+}
+
+// Reservation keeps resources for the jobs that may use it.
+type Reservation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                             // never used twice
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                          // for people
+	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`                       // Unix seconds, of this or the next occurrence
+	End           int64                  `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`                           // Unix seconds
+	Float         uint32                 `protobuf:"varint,5,opt,name=float,proto3" json:"float,omitempty"`                       // its start is always this many seconds ahead, at its length
+	Uses          []*NodeUse             `protobuf:"bytes,6,rep,name=uses,proto3" json:"uses,omitempty"`                          // what it keeps: whole nodes, or CPUs of them
+	Counters      []*CounterUse          `protobuf:"bytes,7,rep,name=counters,proto3" json:"counters,omitempty"`                  // what it keeps of counters
+	Flex          bool                   `protobuf:"varint,8,opt,name=flex,proto3" json:"flex,omitempty"`                         // its jobs may run outside of its time and nodes
+	AnyNodes      bool                   `protobuf:"varint,9,opt,name=any_nodes,json=anyNodes,proto3" json:"any_nodes,omitempty"` // its jobs may run on any node
+	Overlap       bool                   `protobuf:"varint,10,opt,name=overlap,proto3" json:"overlap,omitempty"`                  // its jobs may use what others reserve
+	Maint         bool                   `protobuf:"varint,11,opt,name=maint,proto3" json:"maint,omitempty"`                      // for maintenance
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reservation) Reset() {
+	*x = Reservation{}
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reservation) ProtoMessage() {}
+
+func (x *Reservation) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
+func (*Reservation) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Reservation) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Reservation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Reservation) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Reservation) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Reservation) GetFloat() uint32 {
+	if x != nil {
+		return x.Float
+	}
+	return 0
+}
+
+func (x *Reservation) GetUses() []*NodeUse {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *Reservation) GetCounters() []*CounterUse {
+	if x != nil {
+		return x.Counters
+	}
+	return nil
+}
+
+func (x *Reservation) GetFlex() bool {
+	if x != nil {
+		return x.Flex
+	}
+	return false
+}
+
+func (x *Reservation) GetAnyNodes() bool {
+	if x != nil {
+		return x.AnyNodes
+	}
+	return false
+}
+
+func (x *Reservation) GetOverlap() bool {
+	if x != nil {
+		return x.Overlap
+	}
+	return false
+}
+
+func (x *Reservation) GetMaint() bool {
+	if x != nil {
+		return x.Maint
+	}
+	return false
+}
+
 // Ended is a job that ran and is over. Policies learn from it.
 type Ended struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -224,7 +365,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +377,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[1]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +390,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{1}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Ended) GetId() uint32 {
@@ -338,7 +479,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +491,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[2]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +504,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{2}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Node) GetIndex() uint32 {
@@ -494,7 +635,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +647,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[3]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +660,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{3}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Partition) GetIndex() uint32 {
@@ -679,7 +820,7 @@ type Class struct {
 
 func (x *Class) Reset() {
 	*x = Class{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +832,7 @@ func (x *Class) String() string {
 func (*Class) ProtoMessage() {}
 
 func (x *Class) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[4]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +845,7 @@ func (x *Class) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Class.ProtoReflect.Descriptor instead.
 func (*Class) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{4}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Class) GetId() uint32 {
@@ -1018,7 +1159,7 @@ type CounterUse struct {
 
 func (x *CounterUse) Reset() {
 	*x = CounterUse{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1171,7 @@ func (x *CounterUse) String() string {
 func (*CounterUse) ProtoMessage() {}
 
 func (x *CounterUse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[5]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1184,7 @@ func (x *CounterUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterUse.ProtoReflect.Descriptor instead.
 func (*CounterUse) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{5}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CounterUse) GetCounter() uint32 {
@@ -1072,7 +1213,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1225,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[6]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1238,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{6}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Counter) GetId() uint32 {
@@ -1151,18 +1292,20 @@ type Job struct {
 	Qos           string                 `protobuf:"bytes,18,opt,name=qos,proto3" json:"qos,omitempty"`
 	Held          bool                   `protobuf:"varint,19,opt,name=held,proto3" json:"held,omitempty"`
 	Ranked        bool                   `protobuf:"varint,20,opt,name=ranked,proto3" json:"ranked,omitempty"`
-	TimeMin       uint32                 `protobuf:"varint,21,opt,name=time_min,json=timeMin,proto3" json:"time_min,omitempty"`             // seconds
-	Preempt       uint32                 `protobuf:"varint,22,opt,name=preempt,proto3" json:"preempt,omitempty"`                            // running: mirror.Preempt, what may be done to it to make room
-	ExemptUntil   int64                  `protobuf:"varint,23,opt,name=exempt_until,json=exemptUntil,proto3" json:"exempt_until,omitempty"` // running: until then nothing may
-	Leaving       bool                   `protobuf:"varint,24,opt,name=leaving,proto3" json:"leaving,omitempty"`                            // running: it is about to give back what it holds
-	Asleep        bool                   `protobuf:"varint,25,opt,name=asleep,proto3" json:"asleep,omitempty"`                              // running: suspended to make room, it holds no CPUs against whoever may preempt it
+	TimeMin       uint32                 `protobuf:"varint,21,opt,name=time_min,json=timeMin,proto3" json:"time_min,omitempty"`                // seconds
+	Preempt       uint32                 `protobuf:"varint,22,opt,name=preempt,proto3" json:"preempt,omitempty"`                               // running: mirror.Preempt, what may be done to it to make room
+	ExemptUntil   int64                  `protobuf:"varint,23,opt,name=exempt_until,json=exemptUntil,proto3" json:"exempt_until,omitempty"`    // running: until then nothing may
+	Leaving       bool                   `protobuf:"varint,24,opt,name=leaving,proto3" json:"leaving,omitempty"`                               // running: it is about to give back what it holds
+	Asleep        bool                   `protobuf:"varint,25,opt,name=asleep,proto3" json:"asleep,omitempty"`                                 // running: suspended to make room, it holds no CPUs against whoever may preempt it
+	Reservations  []uint32               `protobuf:"varint,30,rep,packed,name=reservations,proto3" json:"reservations,omitempty"`              // pending: that it may use, in order; running: that it runs in
+	ReservedOnly  bool                   `protobuf:"varint,31,opt,name=reserved_only,json=reservedOnly,proto3" json:"reserved_only,omitempty"` // it asks for them and runs nowhere else
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1317,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[7]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1330,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{7}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Job) GetId() uint32 {
@@ -1365,6 +1508,20 @@ func (x *Job) GetAsleep() bool {
 	return false
 }
 
+func (x *Job) GetReservations() []uint32 {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
+func (x *Job) GetReservedOnly() bool {
+	if x != nil {
+		return x.ReservedOnly
+	}
+	return false
+}
+
 type NodeUse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint32                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"` // index
@@ -1378,7 +1535,7 @@ type NodeUse struct {
 
 func (x *NodeUse) Reset() {
 	*x = NodeUse{}
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[8]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1547,7 @@ func (x *NodeUse) String() string {
 func (*NodeUse) ProtoMessage() {}
 
 func (x *NodeUse) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[8]
+	mi := &file_sdk_proto_mirror_v1_mirror_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1560,7 @@ func (x *NodeUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUse.ProtoReflect.Descriptor instead.
 func (*NodeUse) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{8}
+	return file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeUse) GetNode() uint32 {
@@ -1445,7 +1602,7 @@ var File_sdk_proto_mirror_v1_mirror_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\n" +
-	" sdk/proto/mirror/v1/mirror.proto\x12\x10sluice.mirror.v1\"\xd8\x05\n" +
+	" sdk/proto/mirror/v1/mirror.proto\x12\x10sluice.mirror.v1\"\xce\x06\n" +
 	"\x05Frame\x12\x10\n" +
 	"\x03rev\x18\x01 \x01(\x04R\x03rev\x12\x14\n" +
 	"\x05reset\x18\x02 \x01(\bR\x05reset\x12\x12\n" +
@@ -1467,11 +1624,26 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x0frank_priorities\x18\x0f \x03(\rR\x0erankPriorities\x12\x17\n" +
 	"\x04base\x18\x10 \x01(\x04H\x00R\x04base\x88\x01\x01\x12\x14\n" +
 	"\x05piece\x18\x11 \x01(\rR\x05piece\x12-\n" +
-	"\x05ended\x18\x12 \x03(\v2\x17.sluice.mirror.v1.EndedR\x05ended\x1a;\n" +
+	"\x05ended\x18\x12 \x03(\v2\x17.sluice.mirror.v1.EndedR\x05ended\x12A\n" +
+	"\freservations\x18\x1e \x03(\v2\x1d.sluice.mirror.v1.ReservationR\freservations\x121\n" +
+	"\x14replace_reservations\x18\x1f \x01(\bR\x13replaceReservations\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
-	"\x05_base\"\xc3\x01\n" +
+	"\x05_base\"\xb9\x02\n" +
+	"\vReservation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x14\n" +
+	"\x05float\x18\x05 \x01(\rR\x05float\x12-\n" +
+	"\x04uses\x18\x06 \x03(\v2\x19.sluice.mirror.v1.NodeUseR\x04uses\x128\n" +
+	"\bcounters\x18\a \x03(\v2\x1c.sluice.mirror.v1.CounterUseR\bcounters\x12\x12\n" +
+	"\x04flex\x18\b \x01(\bR\x04flex\x12\x1b\n" +
+	"\tany_nodes\x18\t \x01(\bR\banyNodes\x12\x18\n" +
+	"\aoverlap\x18\n" +
+	" \x01(\bR\aoverlap\x12\x14\n" +
+	"\x05maint\x18\v \x01(\bR\x05maint\"\xc3\x01\n" +
 	"\x05Ended\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\rR\x04user\x12\x16\n" +
@@ -1584,7 +1756,7 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\bcapacity\x18\x03 \x01(\x04R\bcapacity\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\rR\x06reason\"\xe8\x04\n" +
+	"\x06reason\x18\x04 \x01(\rR\x06reason\"\xb1\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\rR\x05class\x12\x1a\n" +
@@ -1611,7 +1783,9 @@ const file_sdk_proto_mirror_v1_mirror_proto_rawDesc = "" +
 	"\apreempt\x18\x16 \x01(\rR\apreempt\x12!\n" +
 	"\fexempt_until\x18\x17 \x01(\x03R\vexemptUntil\x12\x18\n" +
 	"\aleaving\x18\x18 \x01(\bR\aleaving\x12\x16\n" +
-	"\x06asleep\x18\x19 \x01(\bR\x06asleep\"m\n" +
+	"\x06asleep\x18\x19 \x01(\bR\x06asleep\x12\"\n" +
+	"\freservations\x18\x1e \x03(\rR\freservations\x12#\n" +
+	"\rreserved_only\x18\x1f \x01(\bR\freservedOnly\"m\n" +
 	"\aNodeUse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\rR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +
@@ -1631,34 +1805,38 @@ func file_sdk_proto_mirror_v1_mirror_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_mirror_v1_mirror_proto_rawDescData
 }
 
-var file_sdk_proto_mirror_v1_mirror_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_sdk_proto_mirror_v1_mirror_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_sdk_proto_mirror_v1_mirror_proto_goTypes = []any{
-	(*Frame)(nil),      // 0: sluice.mirror.v1.Frame
-	(*Ended)(nil),      // 1: sluice.mirror.v1.Ended
-	(*Node)(nil),       // 2: sluice.mirror.v1.Node
-	(*Partition)(nil),  // 3: sluice.mirror.v1.Partition
-	(*Class)(nil),      // 4: sluice.mirror.v1.Class
-	(*CounterUse)(nil), // 5: sluice.mirror.v1.CounterUse
-	(*Counter)(nil),    // 6: sluice.mirror.v1.Counter
-	(*Job)(nil),        // 7: sluice.mirror.v1.Job
-	(*NodeUse)(nil),    // 8: sluice.mirror.v1.NodeUse
-	nil,                // 9: sluice.mirror.v1.Frame.SettingsEntry
+	(*Frame)(nil),       // 0: sluice.mirror.v1.Frame
+	(*Reservation)(nil), // 1: sluice.mirror.v1.Reservation
+	(*Ended)(nil),       // 2: sluice.mirror.v1.Ended
+	(*Node)(nil),        // 3: sluice.mirror.v1.Node
+	(*Partition)(nil),   // 4: sluice.mirror.v1.Partition
+	(*Class)(nil),       // 5: sluice.mirror.v1.Class
+	(*CounterUse)(nil),  // 6: sluice.mirror.v1.CounterUse
+	(*Counter)(nil),     // 7: sluice.mirror.v1.Counter
+	(*Job)(nil),         // 8: sluice.mirror.v1.Job
+	(*NodeUse)(nil),     // 9: sluice.mirror.v1.NodeUse
+	nil,                 // 10: sluice.mirror.v1.Frame.SettingsEntry
 }
 var file_sdk_proto_mirror_v1_mirror_proto_depIdxs = []int32{
-	2, // 0: sluice.mirror.v1.Frame.nodes:type_name -> sluice.mirror.v1.Node
-	3, // 1: sluice.mirror.v1.Frame.partitions:type_name -> sluice.mirror.v1.Partition
-	4, // 2: sluice.mirror.v1.Frame.classes:type_name -> sluice.mirror.v1.Class
-	7, // 3: sluice.mirror.v1.Frame.jobs:type_name -> sluice.mirror.v1.Job
-	6, // 4: sluice.mirror.v1.Frame.counters:type_name -> sluice.mirror.v1.Counter
-	9, // 5: sluice.mirror.v1.Frame.settings:type_name -> sluice.mirror.v1.Frame.SettingsEntry
-	1, // 6: sluice.mirror.v1.Frame.ended:type_name -> sluice.mirror.v1.Ended
-	5, // 7: sluice.mirror.v1.Class.counters:type_name -> sluice.mirror.v1.CounterUse
-	8, // 8: sluice.mirror.v1.Job.uses:type_name -> sluice.mirror.v1.NodeUse
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	3,  // 0: sluice.mirror.v1.Frame.nodes:type_name -> sluice.mirror.v1.Node
+	4,  // 1: sluice.mirror.v1.Frame.partitions:type_name -> sluice.mirror.v1.Partition
+	5,  // 2: sluice.mirror.v1.Frame.classes:type_name -> sluice.mirror.v1.Class
+	8,  // 3: sluice.mirror.v1.Frame.jobs:type_name -> sluice.mirror.v1.Job
+	7,  // 4: sluice.mirror.v1.Frame.counters:type_name -> sluice.mirror.v1.Counter
+	10, // 5: sluice.mirror.v1.Frame.settings:type_name -> sluice.mirror.v1.Frame.SettingsEntry
+	2,  // 6: sluice.mirror.v1.Frame.ended:type_name -> sluice.mirror.v1.Ended
+	1,  // 7: sluice.mirror.v1.Frame.reservations:type_name -> sluice.mirror.v1.Reservation
+	9,  // 8: sluice.mirror.v1.Reservation.uses:type_name -> sluice.mirror.v1.NodeUse
+	6,  // 9: sluice.mirror.v1.Reservation.counters:type_name -> sluice.mirror.v1.CounterUse
+	6,  // 10: sluice.mirror.v1.Class.counters:type_name -> sluice.mirror.v1.CounterUse
+	9,  // 11: sluice.mirror.v1.Job.uses:type_name -> sluice.mirror.v1.NodeUse
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_mirror_v1_mirror_proto_init() }
@@ -1673,7 +1851,7 @@ func file_sdk_proto_mirror_v1_mirror_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_mirror_v1_mirror_proto_rawDesc), len(file_sdk_proto_mirror_v1_mirror_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

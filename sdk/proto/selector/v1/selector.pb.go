@@ -212,9 +212,10 @@ type Placement struct {
 	Job           uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"` // index
 	Uses          []*v11.NodeUse         `protobuf:"bytes,3,rep,name=uses,proto3" json:"uses,omitempty"`
-	Backfilled    bool                   `protobuf:"varint,4,opt,name=backfilled,proto3" json:"backfilled,omitempty"`  // started ahead of a job before it in the agenda
-	Victims       []uint32               `protobuf:"varint,5,rep,packed,name=victims,proto3" json:"victims,omitempty"` // running jobs that must make room first
-	Limit         uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`            // seconds, when less than the job's limit: not below its time_min; 0: its limit
+	Backfilled    bool                   `protobuf:"varint,4,opt,name=backfilled,proto3" json:"backfilled,omitempty"`    // started ahead of a job before it in the agenda
+	Victims       []uint32               `protobuf:"varint,5,rep,packed,name=victims,proto3" json:"victims,omitempty"`   // running jobs that must make room first
+	Limit         uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`              // seconds, when less than the job's limit: not below its time_min; 0: its limit
+	Reservation   uint32                 `protobuf:"varint,20,opt,name=reservation,proto3" json:"reservation,omitempty"` // id of the reservation whose resources it uses; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +288,13 @@ func (x *Placement) GetVictims() []uint32 {
 func (x *Placement) GetLimit() uint32 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *Placement) GetReservation() uint32 {
+	if x != nil {
+		return x.Reservation
 	}
 	return 0
 }
@@ -456,7 +464,7 @@ const file_sdk_proto_selector_v1_selector_proto_rawDesc = "" +
 	"\n" +
 	"placements\x18\x01 \x03(\v2\x1d.sluice.selector.v1.PlacementR\n" +
 	"placements\x127\n" +
-	"\bverdicts\x18\x02 \x03(\v2\x1b.sluice.selector.v1.VerdictR\bverdicts\"\xba\x01\n" +
+	"\bverdicts\x18\x02 \x03(\v2\x1b.sluice.selector.v1.VerdictR\bverdicts\"\xdc\x01\n" +
 	"\tPlacement\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12-\n" +
@@ -465,7 +473,8 @@ const file_sdk_proto_selector_v1_selector_proto_rawDesc = "" +
 	"backfilled\x18\x04 \x01(\bR\n" +
 	"backfilled\x12\x18\n" +
 	"\avictims\x18\x05 \x03(\rR\avictims\x12\x14\n" +
-	"\x05limit\x18\x06 \x01(\rR\x05limit\"u\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\x12 \n" +
+	"\vreservation\x18\x14 \x01(\rR\vreservation\"u\n" +
 	"\aVerdict\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +

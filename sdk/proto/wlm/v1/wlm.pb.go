@@ -1246,6 +1246,7 @@ type Job struct {
 	HetOffset     uint32                 `protobuf:"varint,48,opt,name=het_offset,json=hetOffset,proto3" json:"het_offset,omitempty"`    // component number
 	HetSet        string                 `protobuf:"bytes,49,opt,name=het_set,json=hetSet,proto3" json:"het_set,omitempty"`              // ids of all components: "15-16"
 	Preempted     int64                  `protobuf:"varint,50,opt,name=preempted,proto3" json:"preempted,omitempty"`                     // when it was chosen to make room for another; 0: never, or it runs again
+	Reservation   string                 `protobuf:"bytes,60,opt,name=reservation,proto3" json:"reservation,omitempty"`                  // the one it runs in, or ran in; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1628,6 +1629,13 @@ func (x *Job) GetPreempted() int64 {
 		return x.Preempted
 	}
 	return 0
+}
+
+func (x *Job) GetReservation() string {
+	if x != nil {
+		return x.Reservation
+	}
+	return ""
 }
 
 // Step is a step's record. Immutable once published.
@@ -2647,6 +2655,267 @@ func (x *Partition) GetCpuBind() string {
 	return ""
 }
 
+// Reservation is a reservation's record. Immutable once published.
+type Reservation struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id                uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Start             int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"` // of this or the next occurrence
+	End               int64                  `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
+	Float             uint32                 `protobuf:"varint,5,opt,name=float,proto3" json:"float,omitempty"` // TIME_FLOAT: seconds from now to the start
+	Nodes             []*NodeAlloc           `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`  // in node-table order; no CPUs: the whole node
+	Cores             uint32                 `protobuf:"varint,7,opt,name=cores,proto3" json:"cores,omitempty"`
+	Cpus              uint32                 `protobuf:"varint,8,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	WantNodes         uint32                 `protobuf:"varint,9,opt,name=want_nodes,json=wantNodes,proto3" json:"want_nodes,omitempty"` // nodes that the controller chose; 0: they were named
+	Partition         string                 `protobuf:"bytes,10,opt,name=partition,proto3" json:"partition,omitempty"`
+	Features          string                 `protobuf:"bytes,11,opt,name=features,proto3" json:"features,omitempty"`
+	Flags             uint64                 `protobuf:"varint,12,opt,name=flags,proto3" json:"flags,omitempty"`
+	Users             []string               `protobuf:"bytes,13,rep,name=users,proto3" json:"users,omitempty"`
+	DenyUsers         bool                   `protobuf:"varint,14,opt,name=deny_users,json=denyUsers,proto3" json:"deny_users,omitempty"`
+	Accounts          []string               `protobuf:"bytes,15,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	DenyAccounts      bool                   `protobuf:"varint,16,opt,name=deny_accounts,json=denyAccounts,proto3" json:"deny_accounts,omitempty"`
+	Groups            []string               `protobuf:"bytes,17,rep,name=groups,proto3" json:"groups,omitempty"`
+	GroupUsers        []string               `protobuf:"bytes,18,rep,name=group_users,json=groupUsers,proto3" json:"group_users,omitempty"` // the groups' members when they were named
+	Qos               []string               `protobuf:"bytes,19,rep,name=qos,proto3" json:"qos,omitempty"`
+	AllowedPartitions []string               `protobuf:"bytes,20,rep,name=allowed_partitions,json=allowedPartitions,proto3" json:"allowed_partitions,omitempty"`
+	Licenses          string                 `protobuf:"bytes,21,opt,name=licenses,proto3" json:"licenses,omitempty"`
+	PurgeAfter        uint32                 `protobuf:"varint,22,opt,name=purge_after,json=purgeAfter,proto3" json:"purge_after,omitempty"`            // PURGE_COMP: seconds; 0: never
+	MaxStartDelay     uint32                 `protobuf:"varint,23,opt,name=max_start_delay,json=maxStartDelay,proto3" json:"max_start_delay,omitempty"` // seconds
+	Comment           string                 `protobuf:"bytes,24,opt,name=comment,proto3" json:"comment,omitempty"`
+	BurstBuffer       string                 `protobuf:"bytes,25,opt,name=burst_buffer,json=burstBuffer,proto3" json:"burst_buffer,omitempty"`
+	Used              int64                  `protobuf:"varint,26,opt,name=used,proto3" json:"used,omitempty"`                            // when a job last had it, as far as was looked
+	Active            bool                   `protobuf:"varint,27,opt,name=active,proto3" json:"active,omitempty"`                        // its start has come
+	CoreBased         bool                   `protobuf:"varint,28,opt,name=core_based,json=coreBased,proto3" json:"core_based,omitempty"` // cores were asked for
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Reservation) Reset() {
+	*x = Reservation{}
+	mi := &file_sdk_proto_wlm_v1_wlm_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reservation) ProtoMessage() {}
+
+func (x *Reservation) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_wlm_v1_wlm_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
+func (*Reservation) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_wlm_v1_wlm_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Reservation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Reservation) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Reservation) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Reservation) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Reservation) GetFloat() uint32 {
+	if x != nil {
+		return x.Float
+	}
+	return 0
+}
+
+func (x *Reservation) GetNodes() []*NodeAlloc {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Reservation) GetCores() uint32 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Reservation) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *Reservation) GetWantNodes() uint32 {
+	if x != nil {
+		return x.WantNodes
+	}
+	return 0
+}
+
+func (x *Reservation) GetPartition() string {
+	if x != nil {
+		return x.Partition
+	}
+	return ""
+}
+
+func (x *Reservation) GetFeatures() string {
+	if x != nil {
+		return x.Features
+	}
+	return ""
+}
+
+func (x *Reservation) GetFlags() uint64 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Reservation) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *Reservation) GetDenyUsers() bool {
+	if x != nil {
+		return x.DenyUsers
+	}
+	return false
+}
+
+func (x *Reservation) GetAccounts() []string {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *Reservation) GetDenyAccounts() bool {
+	if x != nil {
+		return x.DenyAccounts
+	}
+	return false
+}
+
+func (x *Reservation) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Reservation) GetGroupUsers() []string {
+	if x != nil {
+		return x.GroupUsers
+	}
+	return nil
+}
+
+func (x *Reservation) GetQos() []string {
+	if x != nil {
+		return x.Qos
+	}
+	return nil
+}
+
+func (x *Reservation) GetAllowedPartitions() []string {
+	if x != nil {
+		return x.AllowedPartitions
+	}
+	return nil
+}
+
+func (x *Reservation) GetLicenses() string {
+	if x != nil {
+		return x.Licenses
+	}
+	return ""
+}
+
+func (x *Reservation) GetPurgeAfter() uint32 {
+	if x != nil {
+		return x.PurgeAfter
+	}
+	return 0
+}
+
+func (x *Reservation) GetMaxStartDelay() uint32 {
+	if x != nil {
+		return x.MaxStartDelay
+	}
+	return 0
+}
+
+func (x *Reservation) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *Reservation) GetBurstBuffer() string {
+	if x != nil {
+		return x.BurstBuffer
+	}
+	return ""
+}
+
+func (x *Reservation) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Reservation) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *Reservation) GetCoreBased() bool {
+	if x != nil {
+		return x.CoreBased
+	}
+	return false
+}
+
 // Outlook is what the last pass found out about a pending job. It is soft:
 // kept for readers, never written to the journal.
 type Outlook struct {
@@ -2663,7 +2932,7 @@ type Outlook struct {
 
 func (x *Outlook) Reset() {
 	*x = Outlook{}
-	mi := &file_sdk_proto_wlm_v1_wlm_proto_msgTypes[10]
+	mi := &file_sdk_proto_wlm_v1_wlm_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +2944,7 @@ func (x *Outlook) String() string {
 func (*Outlook) ProtoMessage() {}
 
 func (x *Outlook) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_wlm_v1_wlm_proto_msgTypes[10]
+	mi := &file_sdk_proto_wlm_v1_wlm_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +2957,7 @@ func (x *Outlook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlook.ProtoReflect.Descriptor instead.
 func (*Outlook) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_wlm_v1_wlm_proto_rawDescGZIP(), []int{10}
+	return file_sdk_proto_wlm_v1_wlm_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Outlook) GetReason() uint32 {
@@ -2883,7 +3152,7 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +
 	"\x03mem\x18\x03 \x01(\x04R\x03mem\x12\x12\n" +
-	"\x04gres\x18\x04 \x01(\tR\x04gres\"\xb4\v\n" +
+	"\x04gres\x18\x04 \x01(\tR\x04gres\"\xd6\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05sluid\x18\x02 \x01(\tR\x05sluid\x12'\n" +
@@ -2948,7 +3217,8 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\n" +
 	"het_offset\x180 \x01(\rR\thetOffset\x12\x17\n" +
 	"\ahet_set\x181 \x01(\tR\x06hetSet\x12\x1c\n" +
-	"\tpreempted\x182 \x01(\x03R\tpreempted\"\xad\x06\n" +
+	"\tpreempted\x182 \x01(\x03R\tpreempted\x12 \n" +
+	"\vreservation\x18< \x01(\tR\vreservation\"\xad\x06\n" +
 	"\x04Step\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x12\n" +
@@ -3081,7 +3351,42 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\rselect_params\x18& \x01(\tR\fselectParams\x12!\n" +
 	"\fjob_defaults\x18' \x01(\tR\vjobDefaults\x12!\n" +
 	"\ftres_weights\x18( \x01(\tR\vtresWeights\x12\x19\n" +
-	"\bcpu_bind\x18) \x01(\tR\acpuBind\"\x8b\x01\n" +
+	"\bcpu_bind\x18) \x01(\tR\acpuBind\"\x95\x06\n" +
+	"\vReservation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\rR\x02id\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x14\n" +
+	"\x05float\x18\x05 \x01(\rR\x05float\x12.\n" +
+	"\x05nodes\x18\x06 \x03(\v2\x18.sluice.wlm.v1.NodeAllocR\x05nodes\x12\x14\n" +
+	"\x05cores\x18\a \x01(\rR\x05cores\x12\x12\n" +
+	"\x04cpus\x18\b \x01(\rR\x04cpus\x12\x1d\n" +
+	"\n" +
+	"want_nodes\x18\t \x01(\rR\twantNodes\x12\x1c\n" +
+	"\tpartition\x18\n" +
+	" \x01(\tR\tpartition\x12\x1a\n" +
+	"\bfeatures\x18\v \x01(\tR\bfeatures\x12\x14\n" +
+	"\x05flags\x18\f \x01(\x04R\x05flags\x12\x14\n" +
+	"\x05users\x18\r \x03(\tR\x05users\x12\x1d\n" +
+	"\n" +
+	"deny_users\x18\x0e \x01(\bR\tdenyUsers\x12\x1a\n" +
+	"\baccounts\x18\x0f \x03(\tR\baccounts\x12#\n" +
+	"\rdeny_accounts\x18\x10 \x01(\bR\fdenyAccounts\x12\x16\n" +
+	"\x06groups\x18\x11 \x03(\tR\x06groups\x12\x1f\n" +
+	"\vgroup_users\x18\x12 \x03(\tR\n" +
+	"groupUsers\x12\x10\n" +
+	"\x03qos\x18\x13 \x03(\tR\x03qos\x12-\n" +
+	"\x12allowed_partitions\x18\x14 \x03(\tR\x11allowedPartitions\x12\x1a\n" +
+	"\blicenses\x18\x15 \x01(\tR\blicenses\x12\x1f\n" +
+	"\vpurge_after\x18\x16 \x01(\rR\n" +
+	"purgeAfter\x12&\n" +
+	"\x0fmax_start_delay\x18\x17 \x01(\rR\rmaxStartDelay\x12\x18\n" +
+	"\acomment\x18\x18 \x01(\tR\acomment\x12!\n" +
+	"\fburst_buffer\x18\x19 \x01(\tR\vburstBuffer\x12\x12\n" +
+	"\x04used\x18\x1a \x01(\x03R\x04used\x12\x16\n" +
+	"\x06active\x18\x1b \x01(\bR\x06active\x12\x1d\n" +
+	"\n" +
+	"core_based\x18\x1c \x01(\bR\tcoreBased\"\x8b\x01\n" +
 	"\aOutlook\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
@@ -3102,19 +3407,20 @@ func file_sdk_proto_wlm_v1_wlm_proto_rawDescGZIP() []byte {
 	return file_sdk_proto_wlm_v1_wlm_proto_rawDescData
 }
 
-var file_sdk_proto_wlm_v1_wlm_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_sdk_proto_wlm_v1_wlm_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_sdk_proto_wlm_v1_wlm_proto_goTypes = []any{
-	(*Spec)(nil),      // 0: sluice.wlm.v1.Spec
-	(*RLimit)(nil),    // 1: sluice.wlm.v1.RLimit
-	(*IDRange)(nil),   // 2: sluice.wlm.v1.IDRange
-	(*Dep)(nil),       // 3: sluice.wlm.v1.Dep
-	(*Alloc)(nil),     // 4: sluice.wlm.v1.Alloc
-	(*NodeAlloc)(nil), // 5: sluice.wlm.v1.NodeAlloc
-	(*Job)(nil),       // 6: sluice.wlm.v1.Job
-	(*Step)(nil),      // 7: sluice.wlm.v1.Step
-	(*Node)(nil),      // 8: sluice.wlm.v1.Node
-	(*Partition)(nil), // 9: sluice.wlm.v1.Partition
-	(*Outlook)(nil),   // 10: sluice.wlm.v1.Outlook
+	(*Spec)(nil),        // 0: sluice.wlm.v1.Spec
+	(*RLimit)(nil),      // 1: sluice.wlm.v1.RLimit
+	(*IDRange)(nil),     // 2: sluice.wlm.v1.IDRange
+	(*Dep)(nil),         // 3: sluice.wlm.v1.Dep
+	(*Alloc)(nil),       // 4: sluice.wlm.v1.Alloc
+	(*NodeAlloc)(nil),   // 5: sluice.wlm.v1.NodeAlloc
+	(*Job)(nil),         // 6: sluice.wlm.v1.Job
+	(*Step)(nil),        // 7: sluice.wlm.v1.Step
+	(*Node)(nil),        // 8: sluice.wlm.v1.Node
+	(*Partition)(nil),   // 9: sluice.wlm.v1.Partition
+	(*Reservation)(nil), // 10: sluice.wlm.v1.Reservation
+	(*Outlook)(nil),     // 11: sluice.wlm.v1.Outlook
 }
 var file_sdk_proto_wlm_v1_wlm_proto_depIdxs = []int32{
 	1, // 0: sluice.wlm.v1.Spec.limits:type_name -> sluice.wlm.v1.RLimit
@@ -3123,11 +3429,12 @@ var file_sdk_proto_wlm_v1_wlm_proto_depIdxs = []int32{
 	2, // 3: sluice.wlm.v1.Job.array_tasks:type_name -> sluice.wlm.v1.IDRange
 	3, // 4: sluice.wlm.v1.Job.deps:type_name -> sluice.wlm.v1.Dep
 	4, // 5: sluice.wlm.v1.Job.alloc:type_name -> sluice.wlm.v1.Alloc
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 6: sluice.wlm.v1.Reservation.nodes:type_name -> sluice.wlm.v1.NodeAlloc
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_wlm_v1_wlm_proto_init() }
@@ -3141,7 +3448,7 @@ func file_sdk_proto_wlm_v1_wlm_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_wlm_v1_wlm_proto_rawDesc), len(file_sdk_proto_wlm_v1_wlm_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
