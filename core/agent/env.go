@@ -97,7 +97,7 @@ func (f *envFacts) allocation(e *environ) {
 	e.set("SLURM_JOB_NAME", s.Name)
 	e.setIf("SLURM_JOB_ACCOUNT", s.Account)
 	e.setIf("SLURM_JOB_QOS", s.QOS)
-	e.setIf("SLURM_JOB_RESERVATION", s.Reservation)
+	e.setIf("SLURM_JOB_RESERVATION", j.ReservationName())
 	e.setIf("SLURM_JOB_LICENSES", s.Licenses)
 	e.set("SLURM_JOB_PARTITION", j.Partition)
 	e.num("SLURM_JOB_UID", uint64(s.User))

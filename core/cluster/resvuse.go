@@ -328,10 +328,10 @@ func (c *Cluster) replace(r *wlm.Reservation, kept []wlm.NodeAlloc, missing int,
 }
 
 // NodeReservation returns the flags that reservations in force give a node, and
-// the first of them.
-func (t *Tables) NodeReservation(name wlm.NodeName, now wlm.Time) (f wlm.NodeFlags, first string) {
-	for _, r := range t.Reservations {
-		if !r.ActiveAt(now) || r.Node(name) == nil {
+// the name of the first of them.
+func NodeReservation(list []*wlm.Reservation, name wlm.NodeName) (f wlm.NodeFlags, first string) {
+	for _, r := range list {
+		if !r.Active || r.Node(name) == nil {
 			continue
 		}
 		f |= wlm.NodeReserved

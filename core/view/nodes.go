@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sluice-hpc/sluice/core/cluster"
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/hostlist"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
@@ -88,11 +89,24 @@ func (v *View) Nodes(list string) ([]*ctlv1.NodeInfo, error) {
 			Node: wire.NodeToWire(n), AllocCpus: uint32(u.cpus), AllocMem: uint64(u.mem), Partitions: member[n.Name], GresUsed: u.gres,
 			RunningJobs: uint32(u.running), CompletingJobs: uint32(u.completing),
 		}
+		if flags, name := v.reserved(n.Name); flags != 0 {
+			out[i].Node.Flags |= uint32(flags)
+			out[i].Reservation = name
+		}
 		if out[i].Node.LastBusy == 0 && n.Registered {
 			out[i].Node.LastBusy = int64(max(u.busy, n.DaemonStart))
 		}
 	}
 	return out, nil
+}
+
+// reserved is what the reservations in force make of a node. Only its owner's
+// ticks begin and end a reservation, so no clock is read.
+func (v *View) reserved(name wlm.NodeName) (f wlm.NodeFlags, first string) {
+	v.mu.RLock()
+	list := v.mu.tables.Reservations // replaced as a whole, never changed
+	v.mu.RUnlock()
+	return cluster.NodeReservation(list, name)
 }
 
 // addLoads puts what the last heartbeats said into the nodes' records.

@@ -76,6 +76,9 @@ func (v *View) Seed(t *cluster.Tables) {
 	for _, p := range t.Partitions {
 		put(&cluster.Event{Kind: eventv1.Kind_PARTITION_CHANGED, Partition: p})
 	}
+	for _, r := range t.Reservations {
+		put(&cluster.Event{Kind: eventv1.Kind_RESERVATION_CHANGED, Reservation: r})
+	}
 	jobs := make([]*wlm.Job, 0, t.JobCount())
 	for j := range t.AllJobs {
 		jobs = append(jobs, j)

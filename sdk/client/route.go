@@ -30,6 +30,7 @@ const (
 var once = []string{
 	ctlv1.Controller_UpdateJob_FullMethodName,
 	ctlv1.Controller_UpdatePartition_FullMethodName,
+	ctlv1.Controller_UpdateReservation_FullMethodName,
 	ctlv1.Controller_Shutdown_FullMethodName,
 	ctlv1.Controller_Reconfigure_FullMethodName,
 	ctlv1.Controller_ChangePlugin_FullMethodName,

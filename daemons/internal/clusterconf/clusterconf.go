@@ -42,6 +42,7 @@ func Settings(c *conf.Config) cluster.Settings {
 	}
 	s.GresTypes, s.TRES, s.MaxTRES = c.GresTypes.Items, c.AccountingStorageTRES, c.PriorityFlags.Has("MAX_TRES")
 	s.DefCPUPerGPU, s.DefMemPerGPU = uint32(c.DefCPUPerGPU), c.DefMemPerGPU
+	s.ResvOverRun = wlm.Minutes(min(c.ResvOverRun/time.Minute, time.Duration(wlm.Unlimited)))
 	for _, l := range c.Licenses {
 		s.Licenses = append(s.Licenses, cluster.License{Name: l.Name, Total: uint64(l.Count)})
 	}

@@ -23,13 +23,15 @@ type Node struct {
 	Completing bool
 	Partitions []string
 	GresUsed   string
+	// Reservation is the first of those in force that have the node.
+	Reservation string
 }
 
 // Of turns an answer of the controller into a Node.
 func Of(info *ctlv1.NodeInfo) *Node {
 	n := &Node{
 		Node: wire.NodeOfWire(info.GetNode()), AllocCPUs: int(info.GetAllocCpus()), AllocMem: wlm.MiB(info.GetAllocMem()),
-		Completing: info.GetCompletingJobs() > 0, Partitions: info.GetPartitions(), GresUsed: info.GetGresUsed(),
+		Completing: info.GetCompletingJobs() > 0, Partitions: info.GetPartitions(), GresUsed: info.GetGresUsed(), Reservation: info.GetReservation(),
 	}
 	if n.Node == nil {
 		n.Node = &wlm.Node{}

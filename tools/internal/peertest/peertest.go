@@ -248,6 +248,11 @@ func (f *Fake) Nodes(_ context.Context, r *ctlv1.NodesRequest, each func(*ctlv1.
 	return each(m)
 }
 
+// Reservations answers that there are none.
+func (f *Fake) Reservations(context.Context, *ctlv1.ReservationsRequest) (*ctlv1.ReservationsReply, error) {
+	return &ctlv1.ReservationsReply{}, nil
+}
+
 // Partitions returns the partitions.
 func (f *Fake) Partitions(_ context.Context, r *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error) {
 	m := &ctlv1.PartitionsReply{}

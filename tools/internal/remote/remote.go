@@ -144,6 +144,16 @@ func (s *Source) Partitions(ctx context.Context, r *ctlv1.PartitionsRequest) (*c
 	return answer(s.Controller.Partitions(ctx, r))
 }
 
+// Reservations returns the reservations, in the order of their creation.
+func (s *Source) Reservations(ctx context.Context, r *ctlv1.ReservationsRequest) (*ctlv1.ReservationsReply, error) {
+	return answer(s.Controller.Reservations(ctx, r))
+}
+
+// UpdateReservation changes, makes or removes a reservation.
+func (s *Source) UpdateReservation(ctx context.Context, r *ctlv1.UpdateReservationRequest) (*ctlv1.UpdateReservationReply, error) {
+	return answer(s.Controller.UpdateReservation(ctx, r))
+}
+
 // Signal signals or cancels jobs.
 func (s *Source) Signal(ctx context.Context, r *ctlv1.SignalRequest) (*ctlv1.SignalReply, error) {
 	return answer(s.Controller.Signal(ctx, r))

@@ -115,7 +115,7 @@ var fields = []field{
 	{"ReqMem", 10, ofJob(reqMem)},
 	{"ReqNodes", 8, (*line).reqNodes},
 	{"ReqTRES", 10, ofJob(func(j *jobtext.Job) string { return byName(j.ReqTRES) })},
-	{"Reservation", 20, ofJob(func(j *jobtext.Job) string { return j.Spec.Reservation })},
+	{"Reservation", 20, ofJob(func(j *jobtext.Job) string { return j.ReservationName() })},
 	{"ReservationId", 8, blank},
 	{"ReqReservation", 20, ofJob(func(j *jobtext.Job) string { return j.Spec.Reservation })},
 	{"Restarts", 8, ofJob(func(j *jobtext.Job) string { return num(j.Restarts) })},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/hostlist"
@@ -115,7 +114,7 @@ func (s *session) update(ctx context.Context, words []string) {
 			s.updatePartition(ctx, ctlv1.UpdatePartitionRequest_UPDATE, words)
 			return
 		case "reservationname", "reservation":
-			s.failf("Error updating the reservation: Requested reservation is invalid")
+			s.updateReservation(ctx, words)
 			return
 		case "stepid":
 			s.failf("scontrol: error: updating steps is not supported: update the job's TimeLimit")
@@ -317,13 +316,12 @@ func (s *session) updatePartition(ctx context.Context, verb ctlv1.UpdatePartitio
 	}
 }
 
-// create is "create partitionname=x ..." and, not supported, "create
-// reservation ...".
+// create is "create partitionname=x ..." or "create reservation ...".
 func (s *session) create(ctx context.Context, words []string) {
 	key, _, ok := cut(words[0])
 	switch {
 	case key == "reservation" || key == "reservationname":
-		s.createReservation(words)
+		s.createReservation(ctx, words)
 	case ok && (key == "partitionname" || key == "partition"):
 		s.updatePartition(ctx, ctlv1.UpdatePartitionRequest_CREATE, words)
 	case ok && key == "nodename":
@@ -333,38 +331,6 @@ func (s *session) create(ctx context.Context, words []string) {
 	default:
 		s.failf("scontrol: error: Invalid creation entity: %s", words[0])
 	}
-}
-
-// createReservation finds the mistakes that Slurm finds, and then says that
-// there are no reservations.
-func (s *session) createReservation(words []string) {
-	const none = "  No reservation created."
-	if !strings.Contains(words[0], "=") {
-		words = words[1:]
-	}
-	var owned bool
-	for _, w := range words {
-		key, v, ok := cut(w)
-		if !ok {
-			s.failf("scontrol: error: Misformatted parameter '%s', most options have a parameter after '='.%s", w, none)
-			return
-		}
-		switch strings.TrimRight(key, "+-") {
-		case "starttime", "endtime":
-			if _, err := wlm.ParseWhen(v, time.Now(), true); err != nil {
-				word := strings.TrimSuffix(key, "time")
-				s.failf("%v\nscontrol: error: Invalid %s time %s.%s", err, word, w, none)
-				return
-			}
-		case "users", "user", "groups", "group", "accounts", "account", "qos", "allowedpartitions":
-			owned = true
-		}
-	}
-	if !owned {
-		s.failf("scontrol: error: Either Users/Groups, AllowedPartitions, QOS and/or Accounts must be specified.%s", none)
-		return
-	}
-	s.failf("Error creating the reservation: %v", errs.NotSupported)
 }
 
 // remove is "delete partitionname=x".
@@ -377,7 +343,13 @@ func (s *session) remove(ctx context.Context, words []string) {
 			s.fail("delete_partition "+words[0]+": ", asUserID(err))
 		}
 	case "reservation", "reservationname":
-		s.failf("delete_reservation %s: %v", words[0], errs.ReservationInvalid)
+		r := &ctlv1.UpdateReservationRequest{Verb: ctlv1.UpdateReservationRequest_DELETE, Name: v}
+		if v == "" && len(words) > 1 {
+			r.Name = words[1]
+		}
+		if _, err := s.source.UpdateReservation(ctx, r); err != nil {
+			s.fail("delete_reservation "+words[0]+": ", asUserID(err))
+		}
 	default:
 		s.failf("Invalid deletion entity: %s", words[0])
 	}

@@ -249,7 +249,7 @@ func jobNeeds(b *block, j *jobtext.Job) {
 	b.linef("MinCPUsNode=%d %s=%s MinTmpDiskNode=%s", j.MinCPUs(), word, wlm.FormatMiB(mem), wlm.FormatMiB(spec.TmpDisk))
 	b.linef("Features=%s DelayBoot=%s", jobtext.OrNull(spec.Features), wlm.FormatElapsed(int64(spec.DelayBoot)))
 	b.textf("Prefer", spec.Prefer)
-	b.textf("Reservation", spec.Reservation)
+	b.textf("Reservation", j.ReservationName())
 	held := ""
 	if j.State != wlm.Pending {
 		held = spec.Licenses

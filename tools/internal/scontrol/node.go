@@ -127,6 +127,9 @@ func (s *session) nodeBlock(n *nodetext.Node) string {
 			fmt.Fprintf(b, " [%s@%s]", s.names.User(uint32(n.ReasonUser)), stamp(n.ReasonTime, "Unknown"))
 		}
 	}
+	if n.Reservation != "" {
+		b.linef("ReservationName=%s", n.Reservation)
+	}
 	b.textf("Comment", n.Comment)
 	b.textf("Extra", n.Extra)
 	return b.String()

@@ -39,6 +39,7 @@ type reader interface {
 	Steps(context.Context, *ctlv1.StepsRequest) (*ctlv1.StepsReply, error)
 	Nodes(context.Context, *ctlv1.NodesRequest, func(*ctlv1.NodesReply) error) error
 	Partitions(context.Context, *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error)
+	Reservations(context.Context, *ctlv1.ReservationsRequest) (*ctlv1.ReservationsReply, error)
 	Config(context.Context) (*ctlv1.ConfigReply, error)
 	Topology(context.Context) (string, error)
 	Script(context.Context, *ctlv1.ScriptRequest) (*ctlv1.ScriptReply, error)
@@ -53,6 +54,7 @@ type writer interface {
 	UpdateJob(context.Context, *ctlv1.UpdateJobRequest) (*ctlv1.UpdateJobReply, error)
 	UpdateNode(context.Context, *ctlv1.UpdateNodeRequest) (*ctlv1.UpdateReply, error)
 	UpdatePartition(context.Context, *ctlv1.UpdatePartitionRequest) (*ctlv1.UpdateReply, error)
+	UpdateReservation(context.Context, *ctlv1.UpdateReservationRequest) (*ctlv1.UpdateReservationReply, error)
 	Reconfigure(context.Context) (*ctlv1.ReconfigureReply, error)
 	ChangePlugin(context.Context, *ctlv1.ChangePluginRequest) (*ctlv1.ChangePluginReply, error)
 	Shutdown(context.Context, *ctlv1.ShutdownRequest) (*ctlv1.UpdateReply, error)

@@ -27,6 +27,7 @@ type ctl struct {
 	jobs    []*ctlv1.UpdateJobRequest
 	nodes   []*ctlv1.UpdateNodeRequest
 	parts   []*ctlv1.UpdatePartitionRequest
+	resvs   []*ctlv1.UpdateReservationRequest
 	down    bool
 	warned  []string
 	plugins []*ctlv1.ChangePluginRequest
@@ -136,6 +137,21 @@ func (c *ctl) UpdatePartition(_ context.Context, r *ctlv1.UpdatePartitionRequest
 		return nil, errs.Coded("test", errs.InvalidPartition)
 	}
 	return &ctlv1.UpdateReply{}, c.admin()
+}
+
+func (c *ctl) Reservations(_ context.Context, r *ctlv1.ReservationsRequest) (*ctlv1.ReservationsReply, error) {
+	if r.GetName() != "" {
+		return nil, errs.Coded("test", errs.ReservationInvalid)
+	}
+	return &ctlv1.ReservationsReply{}, nil
+}
+
+func (c *ctl) UpdateReservation(_ context.Context, r *ctlv1.UpdateReservationRequest) (*ctlv1.UpdateReservationReply, error) {
+	c.resvs = append(c.resvs, r)
+	if r.Name == "nope" || r.Name == "x" {
+		return nil, errs.Coded("test", errs.ReservationInvalid)
+	}
+	return &ctlv1.UpdateReservationReply{Name: "root_1"}, c.admin()
 }
 
 func (c *ctl) Reconfigure(context.Context) (*ctlv1.ReconfigureReply, error) {

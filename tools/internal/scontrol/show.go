@@ -131,14 +131,6 @@ func (s *session) showHostlist(arg string, compress func([]string) string) {
 	s.line(compress(hosts))
 }
 
-func (s *session) showReservations(_ context.Context, name string) {
-	if name == "" {
-		s.line("No reservations in the system")
-		return
-	}
-	s.notFound("Reservation " + name)
-}
-
 // notFound says on standard output that there is no such record.
 func (s *session) notFound(what string) {
 	s.status = 1

@@ -19,11 +19,14 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/hostlist"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
+	"github.com/sluice-hpc/sluice/sdk/wire"
+	"github.com/sluice-hpc/sluice/sdk/wlm"
 	"github.com/sluice-hpc/sluice/tools/internal/column"
 	"github.com/sluice-hpc/sluice/tools/internal/command"
 	"github.com/sluice-hpc/sluice/tools/internal/dump"
 	"github.com/sluice-hpc/sluice/tools/internal/nodetext"
 	"github.com/sluice-hpc/sluice/tools/internal/remote"
+	"github.com/sluice-hpc/sluice/tools/internal/resvtext"
 	"github.com/sluice-hpc/sluice/tools/internal/structured"
 	"github.com/sluice-hpc/sluice/tools/internal/users"
 )
@@ -32,6 +35,7 @@ import (
 type Source interface {
 	Nodes(context.Context, *ctlv1.NodesRequest, func(*ctlv1.NodesReply) error) error
 	Partitions(context.Context, *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error)
+	Reservations(context.Context, *ctlv1.ReservationsRequest) (*ctlv1.ReservationsReply, error)
 	ClusterName() string
 }
 
@@ -87,8 +91,20 @@ func fail(err error, stderr io.Writer) int {
 
 func once(ctx context.Context, o *Options, source Source, stdout, stderr io.Writer) error {
 	if o.Reservations {
-		_, err := fmt.Fprintln(stdout, "No reservations in the system")
-		return err
+		m, err := source.Reservations(ctx, &ctlv1.ReservationsRequest{})
+		if err != nil {
+			return err
+		}
+		var list []*wlm.Reservation
+		for _, r := range m.GetReservations() {
+			list = append(list, wire.ReservationOfWire(r))
+		}
+		if len(list) == 0 {
+			_, err := fmt.Fprintln(stdout, "No reservations in the system")
+			return err
+		}
+		resvtext.Table(stdout, list, !o.NoHeader)
+		return nil
 	}
 	nodes, now, err := load(ctx, o, source)
 	if err != nil {

@@ -64,7 +64,7 @@ var jobFields = column.Table[row]{
 	{Letter: 'T', Names: []string{"State"}, Header: "STATE", Value: func(j row) string { return wlm.StateName(j.State, j.Flags) }},
 	{Letter: 'U', Names: []string{"UserId"}, Header: "UID", Value: func(j row) string { return num(j.Spec.User) }, Order: numeric(func(j row) int64 { return int64(j.Spec.User) })},
 	{Letter: 'u', Names: []string{"UserName"}, Header: "USER", Value: func(j row) string { return j.Spec.UserName }},
-	{Letter: 'v', Names: []string{"Reservation"}, Header: "RESERVATION", Value: func(j row) string { return jobtext.OrNull(j.Spec.Reservation) }, Needs: needSpec},
+	{Letter: 'v', Names: []string{"Reservation"}, Header: "RESERVATION", Value: func(j row) string { return jobtext.OrNull(j.ReservationName()) }, Needs: needSpec},
 	{Letter: 'V', Names: []string{"SubmitTime"}, Header: "SUBMIT_TIME", Value: func(j row) string { return stamp(j.Submit, "N/A") }, Order: numeric(func(j row) int64 { return int64(j.Submit) })},
 	{Letter: 'w', Names: []string{"WCKey"}, Header: "WCKEY", Value: func(j row) string { return jobtext.OrNull(j.Spec.WCKey) }, Needs: needSpec},
 	{Letter: 'W', Names: []string{"Licenses"}, Header: "LICENSES", Value: func(j row) string { return jobtext.OrNull(j.Spec.Licenses) }, Needs: needSpec},

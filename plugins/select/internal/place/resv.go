@@ -63,6 +63,7 @@ func (p *pass) reserve() {
 		p.open[l] = slices.Clone(p.levels[l])
 	}
 	p.claims = 1
+	p.link() // from now on every look at those nodes is one over time
 }
 
 // reserveNode lays the span of one node.
