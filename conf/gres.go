@@ -73,13 +73,19 @@ func (l *loader) gresConf() {
 func gresGroup(rec Record) (g wlm.GresGroup, err error) {
 	o := rec.Opts
 	g = wlm.GresGroup{Name: o["Name"], Type: o["Type"], Links: o["Links"], Flags: o["Flags"], Count: 1}
-	file := o["File"]
-	if file == "" {
-		file = o["MultipleFiles"]
+	key, file := "File", o["File"]
+	if many := o["MultipleFiles"]; many != "" {
+		if file != "" {
+			return g, fmt.Errorf("File and MultipleFiles exclude each other: give one of them")
+		}
+		key, file = "MultipleFiles", many
 	}
 	if file != "" {
 		if g.Files, err = hostlist.Expand(file); err != nil {
-			return g, fmt.Errorf("in File=%s: %v", file, err)
+			return g, fmt.Errorf("in %s=%s: %v", key, file, err)
+		}
+		if key == "MultipleFiles" { // they make one device together
+			g.Files = []string{strings.Join(g.Files, wlm.FileSeparator)}
 		}
 		if len(g.Files) > wlm.MaxGresDevices {
 			return g, fmt.Errorf("in File=%s: %d devices are more than the %d that a name may have", file, len(g.Files), wlm.MaxGresDevices)

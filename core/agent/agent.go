@@ -65,6 +65,8 @@ type Config struct {
 	JobFileAppend     bool
 	ConstrainCores    bool
 	ConstrainMemory   bool
+	ConstrainDevices  bool
+	Binding           // of tasks to CPUs
 	CgroupRoot        string
 	GroupName         func(gid wlm.GID) string
 	// LoginEnv returns the environment that a user has after logging in here,

@@ -193,7 +193,9 @@ func stepRequest(q *nodev1.CreateStepRequest) steps.Request {
 	r := steps.Request{MinNodes: q.GetMinNodes(), MaxNodes: q.GetMaxNodes(), NTasks: q.GetNtasks(), CPUsPerTask: q.GetCpusPerTask(),
 		TasksPerNode: q.GetTasksPerNode(), NodeList: q.GetNodelist(), Exclude: q.GetExclude(), Relative: q.GetRelative(),
 		MemPerNode: wlm.MiB(q.GetMemPerNode()), MemPerCPU: wlm.MiB(q.GetMemPerCpu()), Exact: q.GetExact(), Overlap: q.GetOverlap(),
-		Whole: q.GetWhole(), Overcommit: q.GetOvercommit(), Distribution: q.GetDistribution(), Interactive: q.GetInteractive()}
+		Whole: q.GetWhole(), Overcommit: q.GetOvercommit(), Distribution: q.GetDistribution(), Interactive: q.GetInteractive(),
+		Gres: q.GetGres(), TresPerStep: q.GetTresPerStep(), TresPerTask: q.GetTresPerTask(), TresPerSocket: q.GetTresPerSocket(),
+		TasksPerGPU: q.GetTasksPerGpu()}
 	if r.Relative == 0 && q.Relative == 0 {
 		r.Relative = wlm.Unset
 	}
@@ -220,7 +222,7 @@ func (a *Agent) grantStep(r *run, g *steps.Grant, q *nodev1.CreateStepRequest) (
 	}
 	for _, s := range g.Shares {
 		n := r.facts.Nodes[s.Index]
-		m := &nodev1.NodeAt{Name: string(n.Name), Cpus: uint32(s.CPUs.Count()), CpuSet: s.CPUs, Mem: uint64(s.Mem)}
+		m := &nodev1.NodeAt{Name: string(n.Name), Cpus: uint32(s.CPUs.Count()), CpuSet: s.CPUs, Mem: uint64(s.Mem), Gres: s.GresText()}
 		if s.Mem == 0 {
 			m.Mem = uint64(n.Mem)
 		}
@@ -370,17 +372,13 @@ func (a *Agent) verifyStep(op string, l *nodev1.RunLaunch, now time.Time) (*node
 }
 
 // launchRequest is this node's share of a step.
-func (a *Agent) launchRequest(r *run, sc *nodev1.StepCredential, c *nodev1.Credential, l *nodev1.RunLaunch) *launchv1.LaunchRequest {
+func (a *Agent) launchRequest(r *run, sc *nodev1.StepCredential, c *nodev1.Credential, l *nodev1.RunLaunch) (*launchv1.LaunchRequest, error) {
 	w := proto.Clone(l.GetWork()).(*launchv1.Work)
 	at := sc.GetNodes()[l.GetNode()]
 	w.Env = taskEnv(w.GetEnv(), a.Node, int(at.GetCpus()), a.Where)
-	for _, n := range c.GetNodes() {
-		if n.GetName() == string(a.Node) {
-			e := newEnviron(w.Env)
-			a.gresEnv(e, "SLURM_STEP_", n.GetGres())
-			w.Env = e.list
-		}
-	}
+	e := newEnviron(w.Env)
+	a.gresEnv(e, "SLURM_STEP_", at.GetGres())
+	w.Env = e.list
 	q := a.request(r, c, wlm.StepID(sc.GetStep()), w)
 	first := 0
 	for i := range int(l.GetNode()) {
@@ -399,5 +397,5 @@ func (a *Agent) launchRequest(r *run, sc *nodev1.StepCredential, c *nodev1.Crede
 			q.JobName = e.list[i][len("SLURM_JOB_NAME="):]
 		}
 	}
-	return q
+	return q, a.bindStep(q, at)
 }

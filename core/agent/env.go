@@ -68,6 +68,21 @@ func (e *environ) setIf(name, value string) {
 	}
 }
 
+// unset takes a variable away.
+func (e *environ) unset(name string) {
+	i, ok := e.at[name]
+	if !ok {
+		return
+	}
+	delete(e.at, name)
+	e.list = append(e.list[:i:i], e.list[i+1:]...)
+	for other, k := range e.at {
+		if k > i {
+			e.at[other] = k - 1
+		}
+	}
+}
+
 // setDefault sets what the user's environment does not have.
 func (e *environ) setDefault(name, value string) {
 	if _, ok := e.at[name]; !ok && value != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -120,7 +121,7 @@ func (a *Agent) newRun(m *nodev1.StartJob, cred *nodev1.Credential) *run {
 			cpus = wlm.FullCPUSet(int(n.GetCpus()))
 		}
 		r.facts.Nodes = append(r.facts.Nodes, steps.Node{Name: wlm.NodeName(n.GetName()), CPUs: cpus,
-			Mem: wlm.MiB(n.GetMem()), ThreadsPerCore: n.GetThreadsPerCore()})
+			Mem: wlm.MiB(n.GetMem()), ThreadsPerCore: n.GetThreadsPerCore(), Gres: usesOf(n.GetGres())})
 		if n.GetName() == string(a.Node) && n.GetAddr() != "" {
 			r.facts.StepManager = n.GetAddr()
 		}
@@ -168,12 +169,20 @@ func (a *Agent) restore(s *savedRun) {
 			}
 			mine := ids[:sc.GetTasks()[i]]
 			ids = ids[len(mine):]
-			grant.Shares = append(grant.Shares, steps.Share{Index: index[n.GetName()], CPUs: n.GetCpuSet(), TaskIDs: mine})
+			i := index[n.GetName()]
+			grant.Shares = append(grant.Shares, steps.Share{Index: i, CPUs: n.GetCpuSet(), TaskIDs: mine,
+				Gres: r.facts.Nodes[i].RestoreGres(n.GetGres())})
 			grant.NTasks += uint32(len(mine))
 		}
 		r.mgr.Restore(grant)
 		r.grants[grant.Step] = &granted{grant: grant, rec: a.stepRecord(r, grant, g.request)}
 	}
+}
+
+// usesOf reads what a job has of a node.
+func usesOf(text string) []wlm.GresUse {
+	uses, _ := wlm.ParseGresUse(text)
+	return uses
 }
 
 // batchEnv is the environment of a job's script on this node.
@@ -216,6 +225,7 @@ func (a *Agent) launchBatch(r *run) {
 	q.Script = r.start.GetScript()
 	if n := r.start.GetNodes(); len(n) > 0 {
 		q.CpuSet, q.Mem, q.ThreadsPerCore = n[0].GetCpuSet(), n[0].GetMem(), n[0].GetThreadsPerCore()
+		a.bindBatch(q, n[0], gresOf(j, a.Node))
 	}
 	q.CpusPerTask = max(spec.CPUsPerTask, 1)
 	q.JobName = spec.Name
@@ -688,6 +698,25 @@ func tres(s *wlm.Step) string {
 	return out + fmt.Sprintf(",node=%d", s.Nodes)
 }
 
+// gresTRES is what a step has of generic resources, as accounting counts it.
+func gresTRES(g *steps.Grant) string {
+	sum := map[string]uint64{}
+	for _, s := range g.Shares {
+		for _, u := range s.Gres {
+			if sum["gres/"+u.Name] += u.Count; u.Type != "" {
+				sum["gres/"+u.Name+":"+u.Type] += u.Count
+			}
+		}
+	}
+	out := ""
+	for _, name := range slices.Sorted(maps.Keys(sum)) {
+		if sum[name] > 0 {
+			out += fmt.Sprintf(",%s=%d", name, sum[name])
+		}
+	}
+	return out
+}
+
 // stepRecord is a granted step as accounting knows it.
 func (a *Agent) stepRecord(r *run, g *steps.Grant, q *nodev1.CreateStepRequest) *wlm.Step {
 	rec := &wlm.Step{Job: r.job, ID: g.Step, Name: q.GetName(), User: wlm.UID(r.uid), State: wlm.Running,
@@ -709,7 +738,7 @@ func (a *Agent) stepRecord(r *run, g *steps.Grant, q *nodev1.CreateStepRequest) 
 		rec.Mem += mem
 	}
 	rec.NodeList = hostlist.Compress(names)
-	rec.TRES = tres(rec)
+	rec.TRES = tres(rec) + gresTRES(g)
 	return rec
 }
 

@@ -125,7 +125,10 @@ func (a *Agent) openStep(op string, l *nodev1.RunLaunch, sc *nodev1.StepCredenti
 		a.runs[job] = r
 	}
 	a.nonces[sc.GetNonce()] = sc.GetExpires()
-	q := a.launchRequest(r, sc, c, l)
+	q, err := a.launchRequest(r, sc, c, l)
+	if err != nil {
+		return nil, errs.Newf(op, errs.Invalid, "%w", err)
+	}
 	s := a.newStep(r, id, q.GetTaskIds())
 	s.sessions++
 	go a.launch(s, q, func(err error) { launched <- err })

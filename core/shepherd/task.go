@@ -52,13 +52,7 @@ func (s *shepherd) forkAll() {
 		defer unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
 	}
 	if len(s.spec.CPUs) > 0 {
-		var set unix.CPUSet
-		for _, c := range s.spec.CPUs {
-			set.Set(c)
-		}
-		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			logf("binding to CPUs: " + err.Error())
-		}
+		bind(0, s.spec.CPUs)
 	}
 	restore := s.ownLimits()
 	defer restore()
@@ -201,6 +195,9 @@ func (s *shepherd) prepareStopped(t *task) {
 // confine puts a process under the step's limits.
 func (s *shepherd) confine(t *task) {
 	for _, cg := range s.spec.Cgroups {
+		if cg.Task != 0 && cg.Task != t.local+1 {
+			continue
+		}
 		if err := os.WriteFile(cg.Dir+"/cgroup.procs", []byte(strconv.Itoa(t.pid)), 0); err != nil {
 			logf("putting task " + strconv.Itoa(int(t.id)) + " into " + cg.Dir + ": " + err.Error())
 		}
@@ -210,6 +207,34 @@ func (s *shepherd) confine(t *task) {
 	}
 	if s.spec.Nice != 0 {
 		unix.Setpriority(unix.PRIO_PROCESS, t.pid, s.spec.Nice)
+	}
+	own := s.own(t)
+	if len(own.CPUs) > 0 {
+		bind(t.pid, own.CPUs)
+	}
+	for _, line := range own.Notes {
+		if t.err >= 0 {
+			unix.Write(t.err, []byte(strings.ReplaceAll(line, "%p", strconv.Itoa(t.pid))+"\n"))
+		}
+	}
+}
+
+// own is what t has otherwise than its neighbours.
+func (s *shepherd) own(t *task) stepd.TaskSettings {
+	if t.local < len(s.spec.Tasks) {
+		return s.spec.Tasks[t.local]
+	}
+	return stepd.TaskSettings{}
+}
+
+// bind ties a process, or with 0 this thread, to CPUs.
+func bind(pid int, cpus []int) {
+	var set unix.CPUSet
+	for _, c := range cpus {
+		set.Set(c)
+	}
+	if err := unix.SchedSetaffinity(pid, &set); err != nil {
+		logf("binding to CPUs: " + err.Error())
 	}
 }
 
@@ -326,6 +351,7 @@ func (s *shepherd) taskEnv(t *task) []string {
 		pattern = strings.NewReplacer("%t", strconv.Itoa(int(t.id)), "%l", strconv.Itoa(t.local), "%%", "%").Replace(pattern)
 		own = append(own, name+"="+pattern)
 	}
+	own = append(own, s.own(t).Env...)
 	own = append(own, "SLURM_TASK_PID="+pidPlace)
 	set := make(map[string]bool, len(own))
 	for _, e := range own {

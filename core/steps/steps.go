@@ -28,6 +28,7 @@ type Node struct {
 	CPUs           wlm.CPUSet
 	Mem            wlm.MiB // 0: not limited
 	ThreadsPerCore uint32  // 0: 1
+	Gres           []wlm.GresUse
 }
 
 // Request is what a step asks for; numbers that were not given are 0.
@@ -47,7 +48,14 @@ type Request struct {
 	Whole        bool
 	Overcommit   bool
 	Distribution string
-	Interactive  bool // salloc's shell: overlaps everything and has a name for a number
+	// What the step wants of generic resources: for each node, for all of it, for
+	// each task, for each socket. With none given it has all of the job's.
+	Gres          string // "gres/gpu:2,gres/bw:10", or "none"
+	TresPerStep   string
+	TresPerTask   string
+	TresPerSocket string
+	TasksPerGPU   uint32
+	Interactive   bool // salloc's shell: overlaps everything and has a name for a number
 }
 
 // Share is a step's part of one node.
@@ -56,6 +64,7 @@ type Share struct {
 	CPUs    wlm.CPUSet
 	Mem     wlm.MiB // 0: the job's
 	TaskIDs []uint32
+	Gres    []wlm.GresUse // one for each of the node's; see [Share.GresText]
 }
 
 // Grant is a step that may run.
@@ -83,8 +92,9 @@ type Manager struct {
 	tasks   uint32 // of the job; 0: not said
 	next    wlm.StepID
 	steps   map[wlm.StepID]*Grant
-	held    []wlm.CPUSet // by node
-	mem     []wlm.MiB    // held, by node
+	held    []wlm.CPUSet    // by node
+	mem     []wlm.MiB       // held, by node
+	gres    [][]wlm.GresUse // held, by node; nil: nothing
 	waiting []waiter
 }
 
@@ -97,7 +107,8 @@ type waiter struct {
 // the job asked for, 0 when it did not.
 func New(nodes []Node, tasks uint32) *Manager {
 	return &Manager{nodes: nodes, tasks: tasks, steps: make(map[wlm.StepID]*Grant),
-		held: make([]wlm.CPUSet, len(nodes)), mem: make([]wlm.MiB, len(nodes))}
+		held: make([]wlm.CPUSet, len(nodes)), mem: make([]wlm.MiB, len(nodes)),
+		gres: make([][]wlm.GresUse, len(nodes))}
 }
 
 // Steps is the number of steps that hold resources or overlap.
@@ -163,6 +174,7 @@ func (m *Manager) End(id wlm.StepID) []Admitted {
 		for _, s := range g.Shares {
 			m.held[s.Index] = m.held[s.Index].AndNot(s.CPUs)
 			m.mem[s.Index] -= s.Mem
+			m.holdGres(&s, -1)
 		}
 	}
 	return m.advance()
@@ -198,6 +210,7 @@ func (m *Manager) hold(g *Grant) {
 	for _, s := range g.Shares {
 		m.held[s.Index] = m.held[s.Index].Or(s.CPUs)
 		m.mem[s.Index] += s.Mem
+		m.holdGres(&s, 1)
 	}
 }
 
@@ -211,6 +224,7 @@ type plan struct {
 	require  []int // nodes that must be part of it
 	sequence []int // arbitrary: the node of each task
 	allowed  []int // nodes that may be, in order
+	asks     asks
 }
 
 // place finds room for a request without taking it. An error with code
@@ -240,6 +254,10 @@ func (m *Manager) plan(r Request) (*plan, error) {
 		p.MinNodes, p.MaxNodes, p.NTasks = 1, 1, 1
 	}
 	if err := m.filter(p); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.asks, err = gresAsks(&p.Request); err != nil {
 		return nil, err
 	}
 	switch {
@@ -276,7 +294,7 @@ func (m *Manager) plan(r Request) (*plan, error) {
 			" nodes; the job has "+strconv.Itoa(len(p.allowed))+" that it may use")
 	}
 	p.max = min(p.max, len(p.allowed), max(p.tasks, p.min))
-	return p, nil
+	return p, m.gresNever(op, p)
 }
 
 // filter finds which of the job's nodes the step must and may use.
@@ -373,7 +391,7 @@ func (m *Manager) room(p *plan, i int, empty bool) int {
 		}
 		tasks--
 	}
-	return tasks
+	return m.gresRoom(p, i, tasks, empty)
 }
 
 // memory is what a step holds of a node's memory. Asking for all that the job
@@ -422,7 +440,7 @@ func (m *Manager) pick(p *plan, empty bool) ([]int, error) {
 			}
 			continue
 		}
-		if !must && len(nodes) >= p.min && (total >= p.tasks || len(nodes) >= p.max) {
+		if !must && len(nodes) >= p.min && (total >= p.tasks && m.gresSuffice(p, nodes, empty) || len(nodes) >= p.max) {
 			break
 		}
 		nodes = append(nodes, i)
@@ -431,6 +449,8 @@ func (m *Manager) pick(p *plan, empty bool) ([]int, error) {
 	switch {
 	case len(nodes) < p.min:
 		return nil, m.tooSmall(op, p, p.allowed[0])
+	case !m.gresSuffice(p, nodes, empty):
+		return nil, errs.Coded(op, errs.InvalidGres, "Insufficient GRES available in allocation")
 	case total < p.tasks:
 		return nil, errs.Coded(op, errs.TooManyCPUs, "the step asks for "+strconv.Itoa(p.tasks)+" tasks with "+
 			strconv.Itoa(p.cpt)+" CPUs each; its nodes have room for "+strconv.Itoa(total))
@@ -444,6 +464,9 @@ func (m *Manager) pick(p *plan, empty bool) ([]int, error) {
 // tooSmall says why a node cannot take any of the step's tasks.
 func (m *Manager) tooSmall(op string, p *plan, i int) error {
 	n := &m.nodes[i]
+	if m.gresRoom(p, i, 1, true) == 0 {
+		return errs.Coded(op, errs.InvalidGres, "Insufficient GRES available in allocation")
+	}
 	if n.CPUs.Count() >= p.cpt {
 		if want := m.memory(p, i, m.cpus(p, i, 1)); want > n.Mem {
 			return errs.Coded(op, errs.InvalidMemory, "the step asks for "+strconv.FormatUint(uint64(want), 10)+
@@ -483,6 +506,7 @@ func (m *Manager) grant(p *plan, nodes []int) *Grant {
 		s.Mem = m.memory(p, i, want)
 		g.Shares = append(g.Shares, s)
 	}
+	m.dealGres(p, g)
 	return g
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,6 +62,44 @@ func detect(root, tmpFS string) hardware {
 		h.tmp = st.Blocks * uint64(st.Bsize) >> 20
 	}
 	return h
+}
+
+// hostCPUs are the kernel's numbers of the host's CPUs, thread by thread, core
+// by core, socket by socket.
+func hostCPUs(root string) (out []int) {
+	type place struct{ socket, core, cpu int }
+	var places []place
+	dirs, err := filepath.Glob(filepath.Join(root, "sys/devices/system/cpu/cpu[0-9]*"))
+	if err != nil {
+		return nil
+	}
+	for _, d := range dirs {
+		num := func(file string) int {
+			text, _ := readLine(d + file)
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				return -1
+			}
+			return n
+		}
+		cpu, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(d), "cpu"))
+		if err != nil || num("/online") == 0 || num("/topology/core_id") < 0 {
+			continue
+		}
+		places = append(places, place{num("/topology/physical_package_id"), num("/topology/core_id"), cpu})
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.socket, b.socket), cmp.Compare(a.core, b.core), cmp.Compare(a.cpu, b.cpu))
+	})
+	for _, p := range places {
+		out = append(out, p.cpu)
+	}
+	if out == nil {
+		for c := range runtime.NumCPU() {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 func readLine(path string) (string, bool) {

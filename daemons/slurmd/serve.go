@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -385,9 +386,9 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 	}
 	hw := detect("/", d.cfg.TmpFS)
 	confine := slices.Contains(d.cfg.TaskPlugin, "task/cgroup")
-	var cores, memory bool
+	var cores, memory, devices bool
 	if c, _, err := conf.LoadCompanion(filepath.Join(filepath.Dir(d.cfg.Path), "cgroup.conf")); err == nil && confine {
-		cores, memory = c.Bool("ConstrainCores"), c.Bool("ConstrainRAMSpace")
+		cores, memory, devices = c.Bool("ConstrainCores"), c.Bool("ConstrainRAMSpace"), c.Bool("ConstrainDevices")
 	}
 	for _, n := range d.nodes {
 		f := facts(hw, d.host, version.Full(), boot)
@@ -400,7 +401,8 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 		a, err := agent.Open(agent.Config{Node: n.Name, Cluster: d.cfg.ClusterName, Spool: spool, ConfPath: d.cfg.Path,
 			Addr: d.address(n), Facts: f, Gres: gres, Load: load, Hub: hub, Controllers: d.controllers, Connect: d.connect,
 			KillWait: d.cfg.KillWait, UnkillableTimeout: d.cfg.UnkillableStepTimeout, JobFileAppend: d.cfg.JobFileAppend,
-			ConstrainCores: cores, ConstrainMemory: memory, GroupName: auth.GroupName, LoginEnv: loginEnv, Where: d.where,
+			ConstrainCores: cores, ConstrainMemory: memory, ConstrainDevices: devices, Binding: d.binding(), GroupName: auth.GroupName,
+			LoginEnv: loginEnv, Where: d.where,
 			Plugins:       func() []*nodev1.PluginReport { return pluginReports(host) },
 			OnReconfigure: d.reload, OnShutdown: d.stop, OnPlugin: d.changePlugin, Log: d.log})
 		if err != nil {
@@ -414,6 +416,18 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 // where is a node's address in the topology of a partition.
 func (d *daemon) where(node wlm.NodeName, partition string) (addr, pattern string) {
 	return d.cfg.Topology.Of(partition).Address(string(node))
+}
+
+// binding is how tasks of this host are bound.
+func (d *daemon) binding() agent.Binding {
+	b := agent.Binding{Affinity: slices.Contains(d.cfg.TaskPlugin, "task/affinity"), HostCPUs: hostCPUs("/"),
+		Block: d.cfg.SelectTypeParameters.DefaultDistBlock, Verbose: d.cfg.TaskPluginParam.Has("Verbose")}
+	for _, word := range []string{"Cores", "Sockets", "Threads"} {
+		if auto, _ := d.cfg.TaskPluginParam.Get("Autobind"); strings.EqualFold(auto, word) || d.cfg.TaskPluginParam.Has(word) {
+			b.Auto = strings.ToLower(word)
+		}
+	}
+	return b
 }
 
 func pluginReports(host *pluginhost.Host) (out []*nodev1.PluginReport) {

@@ -90,6 +90,7 @@ type Spec struct {
 	Nice       int
 	CPUs       []int // to bind to; empty: not bound
 	Cgroups    []Cgroup
+	Tasks      []TaskSettings `json:",omitempty"` // what tasks differ in, in the order of TaskIDs; empty: in nothing
 
 	Stdin  Stream
 	Stdout Stream
@@ -112,6 +113,14 @@ type Cgroup struct {
 	Dir    string
 	Values []CgroupValue
 	OOM    string // file in Dir whose line "oom_kill N" counts kills; empty: none
+	Task   int    `json:",omitempty"` // place in TaskIDs, counted from 1, of the only task to be put there; 0: all are
+}
+
+// TaskSettings is what one task has otherwise than its neighbours.
+type TaskSettings struct {
+	Env   []string `json:",omitempty"` // NAME=value
+	CPUs  []int    `json:",omitempty"` // by the kernel's numbers, to bind to; empty: those of the step
+	Notes []string `json:",omitempty"` // lines for its stderr before its program starts; %p is its process id
 }
 
 // CgroupValue is one setting of a cgroup.

@@ -89,7 +89,7 @@ func gresNumber(s string) (uint64, bool) {
 type GresGroup struct {
 	Name, Type string
 	Count      uint64
-	Files      []string // one for each device; nil: only counted
+	Files      []string // one for each device, several joined by [FileSeparator]; nil: only counted
 	Cores      CPUSet   // cores near the devices, by number; nil: all are
 	Links      string
 	Flags      string
@@ -161,9 +161,13 @@ type GresPool struct {
 // GresDevice is one device of a pool.
 type GresDevice struct {
 	Type  string
-	File  string
+	File  string // several are joined by [FileSeparator]
 	Cores CPUSet // nil: all are near
+	Flags string // of gres.conf
 }
+
+// FileSeparator stands between the files of one device (MultipleFiles).
+const FileSeparator = "|"
 
 // sharesOf says which names are shares of the devices of another.
 func sharesGPU(name string) bool { return name == "shard" || name == "mps" }
@@ -201,7 +205,7 @@ func NodeGres(gres, conf string) ([]GresPool, error) {
 			}
 			for _, f := range g.Files {
 				if left > 0 && len(p.Devices) < MaxGresDevices {
-					p.Devices = append(p.Devices, GresDevice{g.Type, f, g.Cores})
+					p.Devices = append(p.Devices, GresDevice{g.Type, f, g.Cores, g.Flags})
 					left--
 				}
 			}

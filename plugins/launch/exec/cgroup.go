@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/proto/launch/v1"
 	"github.com/sluice-hpc/sluice/sdk/stepd"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
+	"golang.org/x/sys/unix"
 )
 
 // cgroupMount is where the kernel's control groups are mounted.
@@ -17,7 +19,7 @@ const cgroupMount = "/sys/fs/cgroup"
 // are constrained. Which version the host has is seen by its mounts. A host
 // whose groups cannot be used runs the step without; the supervisor says so.
 func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
-	if !r.GetConstrainCores() && !r.GetConstrainMemory() {
+	if !r.GetConstrainCores() && !r.GetConstrainMemory() && !r.GetConstrainDevices() {
 		return nil
 	}
 	root := strings.Trim(r.GetCgroupRoot(), "/")
@@ -35,7 +37,7 @@ func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
 			g.Values = append(g.Values, stepd.CgroupValue{File: "memory.max", Value: bytes})
 		}
 		if len(cpus) > 0 {
-			g.Values = append(g.Values, stepd.CgroupValue{File: "cpuset.cpus", Value: wlm.CPUSet(r.GetCpuSet()).String()})
+			g.Values = append(g.Values, stepd.CgroupValue{File: "cpuset.cpus", Value: numbers(cpus)})
 		}
 		return []stepd.Cgroup{g}
 	}
@@ -47,10 +49,52 @@ func cgroups(r *launchv1.LaunchRequest) []stepd.Cgroup {
 	if len(cpus) > 0 && isDir(cgroupMount+"/cpuset") {
 		if mems, err := inheritCpuset(cgroupMount+"/cpuset", root); err == nil {
 			out = append(out, stepd.Cgroup{Dir: cgroupMount + "/cpuset" + path, Values: []stepd.CgroupValue{
-				{File: "cpuset.mems", Value: mems}, {File: "cpuset.cpus", Value: wlm.CPUSet(r.GetCpuSet()).String()}}})
+				{File: "cpuset.mems", Value: mems}, {File: "cpuset.cpus", Value: numbers(cpus)}}})
+		}
+	}
+	if r.GetConstrainDevices() && isDir(cgroupMount+"/devices") {
+		out = append(out, deviceGroups(r, cgroupMount+"/devices"+path)...)
+	}
+	return out
+}
+
+// deviceGroups are the groups of version 1 that keep a step, and its tasks,
+// from devices that are not theirs. A new group may use what its parent may.
+func deviceGroups(r *launchv1.LaunchRequest, dir string) []stepd.Cgroup {
+	deny := func(files []string) (out []stepd.CgroupValue) {
+		for _, f := range files {
+			var st unix.Stat_t
+			if unix.Stat(f, &st) != nil {
+				continue
+			}
+			kind := "c"
+			switch st.Mode & unix.S_IFMT {
+			case unix.S_IFBLK:
+				kind = "b"
+			case unix.S_IFCHR:
+			default:
+				continue // a file that stands for a device
+			}
+			out = append(out, stepd.CgroupValue{File: "devices.deny",
+				Value: fmt.Sprintf("%s %d:%d rwm", kind, unix.Major(st.Rdev), unix.Minor(st.Rdev))})
+		}
+		return out
+	}
+	out := []stepd.Cgroup{{Dir: dir, Values: deny(r.GetDenyDevices())}}
+	for i, t := range r.GetTasks() {
+		if values := deny(t.GetDenyDevices()); len(values) > 0 {
+			out = append(out, stepd.Cgroup{Dir: dir + "/task_" + strconv.Itoa(int(r.GetTaskIds()[i])), Values: values, Task: i + 1})
 		}
 	}
 	return out
+}
+
+func numbers(cpus []int) string {
+	var s wlm.CPUSet
+	for _, c := range cpus {
+		s = s.Set(c)
+	}
+	return s.String()
 }
 
 // inheritCpuset makes the groups of version 1 from mount down to root usable: a

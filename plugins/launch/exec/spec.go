@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/launch/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/wlm/v1"
@@ -42,6 +43,9 @@ func specOf(r *launchv1.LaunchRequest) (*stepd.Spec, error) {
 		Stdin: stream(w.GetStdin()), Stdout: stream(w.GetStdout()), Stderr: stream(w.GetStderr()),
 		Limits: limits(w.GetLimits()), CPUs: boundCPUs(r), Cgroups: cgroups(r),
 	}
+	for _, t := range r.GetTasks() {
+		s.Tasks = append(s.Tasks, stepd.TaskSettings{Env: t.GetEnv(), CPUs: slices.Collect(wlm.CPUSet(t.GetCpus()).All), Notes: t.GetNotes()})
+	}
 	if w.GetMultiProg() {
 		s.MultiProg = w.GetMultiProgText()
 	}
@@ -72,6 +76,9 @@ func limits(in []*wlmv1.RLimit) (out []stepd.Limit) {
 func boundCPUs(r *launchv1.LaunchRequest) (out []int) {
 	if !r.GetConstrainCores() {
 		return nil
+	}
+	if host := wlm.CPUSet(r.GetHostCpus()); host.Count() > 0 {
+		return slices.Collect(host.All)
 	}
 	for c := range wlm.CPUSet(r.GetCpuSet()).All {
 		if c >= runtime.NumCPU() {

@@ -150,6 +150,7 @@ type StepOptions struct {
 	Overlap       bool
 	Whole         bool
 	Interactive   bool
+	NoGres        bool // --gres=none: a step without the generic resources of its job
 	PreserveEnv   bool
 	QuitOnIntr    bool
 	NoStatus      bool   // -X: an interrupt goes to the tasks at once

@@ -384,6 +384,9 @@ func tres(prefix string, at func(*Request) *string) setter {
 		list := slices.DeleteFunc(strings.Split(*at(r), ","), func(e string) bool {
 			return e == "" || prefix == "gres/" || strings.HasPrefix(e, "gres/gpu:")
 		})
+		if prefix == "gres/" {
+			r.Step.NoGres = strings.EqualFold(v, "none")
+		}
 		if add := gres(prefix, v); add != "" {
 			list = append(list, add)
 		}
@@ -646,9 +649,14 @@ func setCPUFreq(r *Request, v string, _ bool) error {
 
 func setGPUBind(r *Request, v string, _ bool) error {
 	w := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(v), "verbose,"), "gpu:")
-	name, _, _ := strings.Cut(w, ":")
+	name, list, _ := strings.Cut(w, ":")
 	switch name {
-	case "closest", "single", "map_gpu", "mask_gpu", "none", "per_task":
+	case "single", "map_gpu", "mask_gpu", "per_task":
+		if list == "" {
+			break
+		}
+		fallthrough
+	case "closest", "none":
 		r.keep("gpu-bind", v)
 		return nil
 	}

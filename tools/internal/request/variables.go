@@ -61,7 +61,7 @@ var variables = map[Command][]struct{ name, option string }{
 		{"SLURM_DISTRIBUTION", "distribution"}, {"SLURM_EPILOG", "epilog"}, {"SLURM_EXACT", "exact"},
 		{"SLURM_EXCLUSIVE", "exclusive"}, {"SLURM_GPU_BIND", "gpu-bind"}, {"SLURM_GPU_FREQ", "gpu-freq"},
 		{"SLURM_GPUS", "gpus"}, {"SLURM_GPUS_PER_NODE", "gpus-per-node"}, {"SLURM_GPUS_PER_TASK", "gpus-per-task"},
-		{"SLURM_GRES", "gres"}, {"SLURM_GRES_FLAGS", "gres-flags"}, {"SLURM_IMMEDIATE", "immediate"},
+		{"SLURM_GRES", "gres"}, {"SLURM_STEP_GRES", "gres"}, {"SLURM_GRES_FLAGS", "gres-flags"}, {"SLURM_IMMEDIATE", "immediate"},
 		{"SLURM_JOB_ID", "jobid"}, {"SLURM_JOB_NAME", "job-name"}, {"SLURM_JOB_NUM_NODES", "nodes"},
 		{"SLURM_KILL_BAD_EXIT", "kill-on-bad-exit"}, {"SLURM_LABELIO", "label"}, {"SLURM_MEM_BIND", "mem-bind"},
 		{"SLURM_MEM_PER_CPU", "mem-per-cpu"}, {"SLURM_MEM_PER_GPU", "mem-per-gpu"}, {"SLURM_MEM_PER_NODE", "mem"},

@@ -78,7 +78,12 @@ func (s *step) failCreate(err error) int {
 	if errs.CodeOf(err) == errs.InvalidJobID && s.alloc == nil {
 		return s.expired(err)
 	}
-	return s.ImmediateExit(err, s.Fail("Unable to create step for job "+wlm.JobID(s.job).String(), err))
+	what := "Unable to create step for job " + wlm.JobID(s.job).String()
+	if errs.CodeOf(err) == errs.InvalidGres { // which a submission tells without a word before it
+		s.Failure(what, err)
+		return 1
+	}
+	return s.ImmediateExit(err, s.Fail(what, err))
 }
 
 // create gets the step from the step manager.
@@ -142,11 +147,35 @@ func (s *step) message() *nodev1.CreateStepRequest {
 		Exact: r.Step.Exact, Overlap: r.Step.Overlap, Whole: r.Step.Whole, Overcommit: q.Overcommit,
 		Distribution: q.Distribution, SubmitCmd: q.SubmitLine, SrunHost: request.Hostname(), SrunPid: uint32(os.Getpid()),
 		Interactive: r.Step.Interactive, Gres: q.TresPerNode, Relative: r.Step.Relative, ThreadsPerCore: q.ThreadsPerCore,
+		TresPerStep: q.TresPerJob, TresPerTask: q.TresPerTask, TresPerSocket: q.TresPerSocket, TasksPerGpu: q.TasksPerGPU,
+	}
+	if r.Step.NoGres {
+		m.Gres = "none"
 	}
 	if q.TimeLimit != wlm.Unlimited && r.Given("time") == request.FromCommand {
 		m.TimeLimit = uint32(q.TimeLimit)
 	}
 	return m
+}
+
+// tresBind is which GPUs each task sees: as asked, or as follows from how many
+// each task has, or how many tasks each GPU.
+func tresBind(q *wlm.Spec) string {
+	for _, o := range []string{"gpu-bind", "tres-bind"} {
+		if text := q.Option(o); text != "" {
+			return text
+		}
+	}
+	counts, _ := wlm.ParseGres(q.TresPerTask)
+	for _, c := range counts {
+		if c.Name == "gpu" && c.Count > 0 {
+			return "per_task:" + strconv.FormatUint(c.Count, 10)
+		}
+	}
+	if q.TasksPerGPU > 0 {
+		return "single:" + strconv.FormatUint(uint64(q.TasksPerGPU), 10)
+	}
+	return ""
 }
 
 // prepare makes the work and the outputs of the step that was created.
@@ -155,7 +184,8 @@ func (s *step) prepare() error {
 	s.status = newTasks(s)
 	s.makeNodes()
 	s.work = &launchv1.Work{
-		Argv: r.Args, Cwd: q.WorkDir, Umask: r.Umask(), CpuBind: q.CPUBind, MemBind: q.MemBind,
+		Argv: r.Args, Cwd: q.WorkDir, Umask: r.Umask(), CpuBind: q.CPUBind, MemBind: q.MemBind, TresBind: tresBind(q),
+		Distribution:  q.Distribution,
 		KillOnBadExit: s.killOnBadExit(), Label: r.Step.Label, Unbuffered: r.Step.Unbuffered, Mpi: r.Step.MPI,
 		TaskProlog: r.Step.TaskProlog, TaskEpilog: r.Step.TaskEpilog, Pty: r.Step.Pty,
 	}

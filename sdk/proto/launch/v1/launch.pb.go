@@ -105,7 +105,9 @@ type Work struct {
 	TaskEpilog    string                 `protobuf:"bytes,19,opt,name=task_epilog,json=taskEpilog,proto3" json:"task_epilog,omitempty"`
 	Nice          uint32                 `protobuf:"varint,20,opt,name=nice,proto3" json:"nice,omitempty"`
 	Unbuffered    bool                   `protobuf:"varint,21,opt,name=unbuffered,proto3" json:"unbuffered,omitempty"`
-	Mpi           string                 `protobuf:"bytes,22,opt,name=mpi,proto3" json:"mpi,omitempty"` // none, pmi2
+	Mpi           string                 `protobuf:"bytes,22,opt,name=mpi,proto3" json:"mpi,omitempty"`                           // none, pmi2
+	TresBind      string                 `protobuf:"bytes,23,opt,name=tres_bind,json=tresBind,proto3" json:"tres_bind,omitempty"` // --gpu-bind or --tres-bind: which of the step's GPUs each task sees
+	Distribution  string                 `protobuf:"bytes,24,opt,name=distribution,proto3" json:"distribution,omitempty"`         // --distribution: the parts after the first say which CPUs a task is bound to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +296,20 @@ func (x *Work) GetMpi() string {
 	return ""
 }
 
+func (x *Work) GetTresBind() string {
+	if x != nil {
+		return x.TresBind
+	}
+	return ""
+}
+
+func (x *Work) GetDistribution() string {
+	if x != nil {
+		return x.Distribution
+	}
+	return ""
+}
+
 // Stream says where one of a task's three streams goes.
 type Stream struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -365,36 +381,40 @@ func (x *Stream) GetTask() uint32 {
 
 // Launch runs one node's share of a step.
 type LaunchRequest struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Job             uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
-	Step            uint32                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
-	Restarts        uint32                 `protobuf:"varint,3,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	Node            string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
-	Uid             uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid             uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
-	Gids            []uint32               `protobuf:"varint,7,rep,packed,name=gids,proto3" json:"gids,omitempty"`
-	UserName        string                 `protobuf:"bytes,8,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
-	TaskIds         []uint32               `protobuf:"varint,9,rep,packed,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"` // global ids of the tasks of this node, rising
-	Ntasks          uint32                 `protobuf:"varint,10,opt,name=ntasks,proto3" json:"ntasks,omitempty"`                        // of the whole step
-	NodeId          uint32                 `protobuf:"varint,11,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`          // index of this node in the step
-	Nnodes          uint32                 `protobuf:"varint,12,opt,name=nnodes,proto3" json:"nnodes,omitempty"`
-	Work            *Work                  `protobuf:"bytes,13,opt,name=work,proto3" json:"work,omitempty"`
-	Script          []byte                 `protobuf:"bytes,14,opt,name=script,proto3" json:"script,omitempty"`                        // batch only: written to the spool and run
-	CpuSet          []uint64               `protobuf:"fixed64,15,rep,packed,name=cpu_set,json=cpuSet,proto3" json:"cpu_set,omitempty"` // abstract CPUs of the step on this node
-	Mem             uint64                 `protobuf:"varint,16,opt,name=mem,proto3" json:"mem,omitempty"`                             // MiB; 0: no limit
-	CpusPerTask     uint32                 `protobuf:"varint,17,opt,name=cpus_per_task,json=cpusPerTask,proto3" json:"cpus_per_task,omitempty"`
-	StepDir         string                 `protobuf:"bytes,18,opt,name=step_dir,json=stepDir,proto3" json:"step_dir,omitempty"`            // directory of the step in the node's spool, made if need be, mode 0711
-	PerTaskEnv      []string               `protobuf:"bytes,19,rep,name=per_task_env,json=perTaskEnv,proto3" json:"per_task_env,omitempty"` // NAME=pattern, expanded per task (%t global, %l local)
-	ArrayJob        uint32                 `protobuf:"varint,20,opt,name=array_job,json=arrayJob,proto3" json:"array_job,omitempty"`
-	ArrayTask       uint32                 `protobuf:"varint,21,opt,name=array_task,json=arrayTask,proto3" json:"array_task,omitempty"`
-	JobName         string                 `protobuf:"bytes,22,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
-	ThreadsPerCore  uint32                 `protobuf:"varint,23,opt,name=threads_per_core,json=threadsPerCore,proto3" json:"threads_per_core,omitempty"`
-	ConstrainCores  bool                   `protobuf:"varint,24,opt,name=constrain_cores,json=constrainCores,proto3" json:"constrain_cores,omitempty"`
-	ConstrainMemory bool                   `protobuf:"varint,25,opt,name=constrain_memory,json=constrainMemory,proto3" json:"constrain_memory,omitempty"`
-	SimSeconds      int64                  `protobuf:"varint,26,opt,name=sim_seconds,json=simSeconds,proto3" json:"sim_seconds,omitempty"` // launch/sim: how long the step pretends to run; -1: read from the script
-	CgroupRoot      string                 `protobuf:"bytes,27,opt,name=cgroup_root,json=cgroupRoot,proto3" json:"cgroup_root,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Job              uint32                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Step             uint32                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	Restarts         uint32                 `protobuf:"varint,3,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Node             string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Uid              uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid              uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	Gids             []uint32               `protobuf:"varint,7,rep,packed,name=gids,proto3" json:"gids,omitempty"`
+	UserName         string                 `protobuf:"bytes,8,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	TaskIds          []uint32               `protobuf:"varint,9,rep,packed,name=task_ids,json=taskIds,proto3" json:"task_ids,omitempty"` // global ids of the tasks of this node, rising
+	Ntasks           uint32                 `protobuf:"varint,10,opt,name=ntasks,proto3" json:"ntasks,omitempty"`                        // of the whole step
+	NodeId           uint32                 `protobuf:"varint,11,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`          // index of this node in the step
+	Nnodes           uint32                 `protobuf:"varint,12,opt,name=nnodes,proto3" json:"nnodes,omitempty"`
+	Work             *Work                  `protobuf:"bytes,13,opt,name=work,proto3" json:"work,omitempty"`
+	Script           []byte                 `protobuf:"bytes,14,opt,name=script,proto3" json:"script,omitempty"`                        // batch only: written to the spool and run
+	CpuSet           []uint64               `protobuf:"fixed64,15,rep,packed,name=cpu_set,json=cpuSet,proto3" json:"cpu_set,omitempty"` // abstract CPUs of the step on this node
+	Mem              uint64                 `protobuf:"varint,16,opt,name=mem,proto3" json:"mem,omitempty"`                             // MiB; 0: no limit
+	CpusPerTask      uint32                 `protobuf:"varint,17,opt,name=cpus_per_task,json=cpusPerTask,proto3" json:"cpus_per_task,omitempty"`
+	StepDir          string                 `protobuf:"bytes,18,opt,name=step_dir,json=stepDir,proto3" json:"step_dir,omitempty"`            // directory of the step in the node's spool, made if need be, mode 0711
+	PerTaskEnv       []string               `protobuf:"bytes,19,rep,name=per_task_env,json=perTaskEnv,proto3" json:"per_task_env,omitempty"` // NAME=pattern, expanded per task (%t global, %l local)
+	ArrayJob         uint32                 `protobuf:"varint,20,opt,name=array_job,json=arrayJob,proto3" json:"array_job,omitempty"`
+	ArrayTask        uint32                 `protobuf:"varint,21,opt,name=array_task,json=arrayTask,proto3" json:"array_task,omitempty"`
+	JobName          string                 `protobuf:"bytes,22,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
+	ThreadsPerCore   uint32                 `protobuf:"varint,23,opt,name=threads_per_core,json=threadsPerCore,proto3" json:"threads_per_core,omitempty"`
+	ConstrainCores   bool                   `protobuf:"varint,24,opt,name=constrain_cores,json=constrainCores,proto3" json:"constrain_cores,omitempty"`
+	ConstrainMemory  bool                   `protobuf:"varint,25,opt,name=constrain_memory,json=constrainMemory,proto3" json:"constrain_memory,omitempty"`
+	SimSeconds       int64                  `protobuf:"varint,26,opt,name=sim_seconds,json=simSeconds,proto3" json:"sim_seconds,omitempty"` // launch/sim: how long the step pretends to run; -1: read from the script
+	CgroupRoot       string                 `protobuf:"bytes,27,opt,name=cgroup_root,json=cgroupRoot,proto3" json:"cgroup_root,omitempty"`
+	Tasks            []*TaskSettings        `protobuf:"bytes,28,rep,name=tasks,proto3" json:"tasks,omitempty"`                                                // in the order of task_ids; empty: tasks differ in nothing
+	HostCpus         []uint64               `protobuf:"fixed64,29,rep,packed,name=host_cpus,json=hostCpus,proto3" json:"host_cpus,omitempty"`                 // cpu_set by the kernel's numbers; empty: the host has other CPUs than its configuration says
+	ConstrainDevices bool                   `protobuf:"varint,30,opt,name=constrain_devices,json=constrainDevices,proto3" json:"constrain_devices,omitempty"` // ConstrainDevices of cgroup.conf
+	DenyDevices      []string               `protobuf:"bytes,31,rep,name=deny_devices,json=denyDevices,proto3" json:"deny_devices,omitempty"`                 // device files that the step may not open, when devices are constrained
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *LaunchRequest) Reset() {
@@ -616,6 +636,103 @@ func (x *LaunchRequest) GetCgroupRoot() string {
 	return ""
 }
 
+func (x *LaunchRequest) GetTasks() []*TaskSettings {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *LaunchRequest) GetHostCpus() []uint64 {
+	if x != nil {
+		return x.HostCpus
+	}
+	return nil
+}
+
+func (x *LaunchRequest) GetConstrainDevices() bool {
+	if x != nil {
+		return x.ConstrainDevices
+	}
+	return false
+}
+
+func (x *LaunchRequest) GetDenyDevices() []string {
+	if x != nil {
+		return x.DenyDevices
+	}
+	return nil
+}
+
+// TaskSettings is what one task has otherwise than its neighbours.
+type TaskSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Env           []string               `protobuf:"bytes,1,rep,name=env,proto3" json:"env,omitempty"`                                    // NAME=value
+	Cpus          []uint64               `protobuf:"fixed64,2,rep,packed,name=cpus,proto3" json:"cpus,omitempty"`                         // by the kernel's numbers, to bind to; empty: not bound
+	Notes         []string               `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty"`                                // lines for the task's stderr before its program starts; %p is its process id
+	DenyDevices   []string               `protobuf:"bytes,4,rep,name=deny_devices,json=denyDevices,proto3" json:"deny_devices,omitempty"` // device files of the step that the task may not open
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskSettings) Reset() {
+	*x = TaskSettings{}
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskSettings) ProtoMessage() {}
+
+func (x *TaskSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskSettings.ProtoReflect.Descriptor instead.
+func (*TaskSettings) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TaskSettings) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *TaskSettings) GetCpus() []uint64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return nil
+}
+
+func (x *TaskSettings) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *TaskSettings) GetDenyDevices() []string {
+	if x != nil {
+		return x.DenyDevices
+	}
+	return nil
+}
+
 type LaunchReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pids          []uint32               `protobuf:"varint,1,rep,packed,name=pids,proto3" json:"pids,omitempty"`      // of the tasks, in the order of task_ids
@@ -627,7 +744,7 @@ type LaunchReply struct {
 
 func (x *LaunchReply) Reset() {
 	*x = LaunchReply{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[3]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +756,7 @@ func (x *LaunchReply) String() string {
 func (*LaunchReply) ProtoMessage() {}
 
 func (x *LaunchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[3]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +769,7 @@ func (x *LaunchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchReply.ProtoReflect.Descriptor instead.
 func (*LaunchReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{3}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LaunchReply) GetPids() []uint32 {
@@ -687,7 +804,7 @@ type StepRef struct {
 
 func (x *StepRef) Reset() {
 	*x = StepRef{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[4]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +816,7 @@ func (x *StepRef) String() string {
 func (*StepRef) ProtoMessage() {}
 
 func (x *StepRef) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[4]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +829,7 @@ func (x *StepRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRef.ProtoReflect.Descriptor instead.
 func (*StepRef) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{4}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StepRef) GetJob() uint32 {
@@ -748,7 +865,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[5]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +877,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[5]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +890,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{5}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SignalRequest) GetStep() *StepRef {
@@ -812,7 +929,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[6]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +941,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[6]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +954,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{6}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{7}
 }
 
 // Happening is what a launcher tells about steps: first, for each step that
@@ -858,7 +975,7 @@ type Happening struct {
 
 func (x *Happening) Reset() {
 	*x = Happening{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[7]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +987,7 @@ func (x *Happening) String() string {
 func (*Happening) ProtoMessage() {}
 
 func (x *Happening) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[7]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1000,7 @@ func (x *Happening) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Happening.ProtoReflect.Descriptor instead.
 func (*Happening) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{7}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Happening) GetStep() *StepRef {
@@ -954,7 +1071,7 @@ type TaskExit struct {
 
 func (x *TaskExit) Reset() {
 	*x = TaskExit{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[8]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1083,7 @@ func (x *TaskExit) String() string {
 func (*TaskExit) ProtoMessage() {}
 
 func (x *TaskExit) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[8]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1096,7 @@ func (x *TaskExit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskExit.ProtoReflect.Descriptor instead.
 func (*TaskExit) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{8}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TaskExit) GetTaskId() uint32 {
@@ -1031,7 +1148,7 @@ type StepGone struct {
 
 func (x *StepGone) Reset() {
 	*x = StepGone{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[9]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1160,7 @@ func (x *StepGone) String() string {
 func (*StepGone) ProtoMessage() {}
 
 func (x *StepGone) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[9]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1173,7 @@ func (x *StepGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepGone.ProtoReflect.Descriptor instead.
 func (*StepGone) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{9}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StepGone) GetStatus() uint32 {
@@ -1107,7 +1224,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[10]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1236,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[10]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1249,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{10}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Usage) GetUserUsec() uint64 {
@@ -1179,7 +1296,7 @@ type RecoverRequest struct {
 
 func (x *RecoverRequest) Reset() {
 	*x = RecoverRequest{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[11]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1308,7 @@ func (x *RecoverRequest) String() string {
 func (*RecoverRequest) ProtoMessage() {}
 
 func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[11]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1321,7 @@ func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
 func (*RecoverRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{11}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RecoverRequest) GetSpool() string {
@@ -1223,7 +1340,7 @@ type RecoverReply struct {
 
 func (x *RecoverReply) Reset() {
 	*x = RecoverReply{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[12]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1352,7 @@ func (x *RecoverReply) String() string {
 func (*RecoverReply) ProtoMessage() {}
 
 func (x *RecoverReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[12]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1365,7 @@ func (x *RecoverReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverReply.ProtoReflect.Descriptor instead.
 func (*RecoverReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{12}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecoverReply) GetSteps() []*RunningStep {
@@ -1275,7 +1392,7 @@ type RunningStep struct {
 
 func (x *RunningStep) Reset() {
 	*x = RunningStep{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[13]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1404,7 @@ func (x *RunningStep) String() string {
 func (*RunningStep) ProtoMessage() {}
 
 func (x *RunningStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[13]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1417,7 @@ func (x *RunningStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunningStep.ProtoReflect.Descriptor instead.
 func (*RunningStep) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{13}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RunningStep) GetStep() *StepRef {
@@ -1376,7 +1493,7 @@ type StatsReply struct {
 
 func (x *StatsReply) Reset() {
 	*x = StatsReply{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[14]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1505,7 @@ func (x *StatsReply) String() string {
 func (*StatsReply) ProtoMessage() {}
 
 func (x *StatsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[14]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1518,7 @@ func (x *StatsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsReply.ProtoReflect.Descriptor instead.
 func (*StatsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{14}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatsReply) GetUsage() *Usage {
@@ -1428,7 +1545,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[15]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1557,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[15]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1570,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{15}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ForgetRequest) GetStep() *StepRef {
@@ -1471,7 +1588,7 @@ type Empty struct {
 
 func (x *Empty) Reset() {
 	*x = Empty{}
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[16]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1600,7 @@ func (x *Empty) String() string {
 func (*Empty) ProtoMessage() {}
 
 func (x *Empty) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[16]
+	mi := &file_sdk_proto_launch_v1_launch_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,14 +1613,14 @@ func (x *Empty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Empty.ProtoReflect.Descriptor instead.
 func (*Empty) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{16}
+	return file_sdk_proto_launch_v1_launch_proto_rawDescGZIP(), []int{17}
 }
 
 var File_sdk_proto_launch_v1_launch_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_launch_v1_launch_proto_rawDesc = "" +
 	"\n" +
-	" sdk/proto/launch/v1/launch.proto\x12\x10sluice.launch.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\x95\x05\n" +
+	" sdk/proto/launch/v1/launch.proto\x12\x10sluice.launch.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\xd6\x05\n" +
 	"\x04Work\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x12\x10\n" +
 	"\x03env\x18\x02 \x03(\tR\x03env\x12\x10\n" +
@@ -1532,7 +1649,9 @@ const file_sdk_proto_launch_v1_launch_proto_rawDesc = "" +
 	"\n" +
 	"unbuffered\x18\x15 \x01(\bR\n" +
 	"unbuffered\x12\x10\n" +
-	"\x03mpi\x18\x16 \x01(\tR\x03mpi\"\xb9\x01\n" +
+	"\x03mpi\x18\x16 \x01(\tR\x03mpi\x12\x1b\n" +
+	"\ttres_bind\x18\x17 \x01(\tR\btresBind\x12\"\n" +
+	"\fdistribution\x18\x18 \x01(\tR\fdistribution\"\xb9\x01\n" +
 	"\x06Stream\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.sluice.launch.v1.Stream.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
@@ -1545,7 +1664,7 @@ const file_sdk_proto_launch_v1_launch_proto_rawDesc = "" +
 	"\x04FILE\x10\x02\x12\b\n" +
 	"\x04TASK\x10\x03\x12\n" +
 	"\n" +
-	"\x06JOINED\x10\x04\"\x85\x06\n" +
+	"\x06JOINED\x10\x04\"\xa8\a\n" +
 	"\rLaunchRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\rR\x04step\x12\x1a\n" +
@@ -1578,7 +1697,16 @@ const file_sdk_proto_launch_v1_launch_proto_rawDesc = "" +
 	"\vsim_seconds\x18\x1a \x01(\x03R\n" +
 	"simSeconds\x12\x1f\n" +
 	"\vcgroup_root\x18\x1b \x01(\tR\n" +
-	"cgroupRoot\"Y\n" +
+	"cgroupRoot\x124\n" +
+	"\x05tasks\x18\x1c \x03(\v2\x1e.sluice.launch.v1.TaskSettingsR\x05tasks\x12\x1b\n" +
+	"\thost_cpus\x18\x1d \x03(\x06R\bhostCpus\x12+\n" +
+	"\x11constrain_devices\x18\x1e \x01(\bR\x10constrainDevices\x12!\n" +
+	"\fdeny_devices\x18\x1f \x03(\tR\vdenyDevices\"m\n" +
+	"\fTaskSettings\x12\x10\n" +
+	"\x03env\x18\x01 \x03(\tR\x03env\x12\x12\n" +
+	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x14\n" +
+	"\x05notes\x18\x03 \x03(\tR\x05notes\x12!\n" +
+	"\fdeny_devices\x18\x04 \x03(\tR\vdenyDevices\"Y\n" +
 	"\vLaunchReply\x12\x12\n" +
 	"\x04pids\x18\x01 \x03(\rR\x04pids\x12\x16\n" +
 	"\x06socket\x18\x02 \x01(\tR\x06socket\x12\x1e\n" +
@@ -1657,51 +1785,53 @@ func file_sdk_proto_launch_v1_launch_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_launch_v1_launch_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sdk_proto_launch_v1_launch_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_sdk_proto_launch_v1_launch_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_sdk_proto_launch_v1_launch_proto_goTypes = []any{
 	(Stream_Kind)(0),       // 0: sluice.launch.v1.Stream.Kind
 	(*Work)(nil),           // 1: sluice.launch.v1.Work
 	(*Stream)(nil),         // 2: sluice.launch.v1.Stream
 	(*LaunchRequest)(nil),  // 3: sluice.launch.v1.LaunchRequest
-	(*LaunchReply)(nil),    // 4: sluice.launch.v1.LaunchReply
-	(*StepRef)(nil),        // 5: sluice.launch.v1.StepRef
-	(*SignalRequest)(nil),  // 6: sluice.launch.v1.SignalRequest
-	(*WatchRequest)(nil),   // 7: sluice.launch.v1.WatchRequest
-	(*Happening)(nil),      // 8: sluice.launch.v1.Happening
-	(*TaskExit)(nil),       // 9: sluice.launch.v1.TaskExit
-	(*StepGone)(nil),       // 10: sluice.launch.v1.StepGone
-	(*Usage)(nil),          // 11: sluice.launch.v1.Usage
-	(*RecoverRequest)(nil), // 12: sluice.launch.v1.RecoverRequest
-	(*RecoverReply)(nil),   // 13: sluice.launch.v1.RecoverReply
-	(*RunningStep)(nil),    // 14: sluice.launch.v1.RunningStep
-	(*StatsReply)(nil),     // 15: sluice.launch.v1.StatsReply
-	(*ForgetRequest)(nil),  // 16: sluice.launch.v1.ForgetRequest
-	(*Empty)(nil),          // 17: sluice.launch.v1.Empty
-	(*v1.RLimit)(nil),      // 18: sluice.wlm.v1.RLimit
+	(*TaskSettings)(nil),   // 4: sluice.launch.v1.TaskSettings
+	(*LaunchReply)(nil),    // 5: sluice.launch.v1.LaunchReply
+	(*StepRef)(nil),        // 6: sluice.launch.v1.StepRef
+	(*SignalRequest)(nil),  // 7: sluice.launch.v1.SignalRequest
+	(*WatchRequest)(nil),   // 8: sluice.launch.v1.WatchRequest
+	(*Happening)(nil),      // 9: sluice.launch.v1.Happening
+	(*TaskExit)(nil),       // 10: sluice.launch.v1.TaskExit
+	(*StepGone)(nil),       // 11: sluice.launch.v1.StepGone
+	(*Usage)(nil),          // 12: sluice.launch.v1.Usage
+	(*RecoverRequest)(nil), // 13: sluice.launch.v1.RecoverRequest
+	(*RecoverReply)(nil),   // 14: sluice.launch.v1.RecoverReply
+	(*RunningStep)(nil),    // 15: sluice.launch.v1.RunningStep
+	(*StatsReply)(nil),     // 16: sluice.launch.v1.StatsReply
+	(*ForgetRequest)(nil),  // 17: sluice.launch.v1.ForgetRequest
+	(*Empty)(nil),          // 18: sluice.launch.v1.Empty
+	(*v1.RLimit)(nil),      // 19: sluice.wlm.v1.RLimit
 }
 var file_sdk_proto_launch_v1_launch_proto_depIdxs = []int32{
-	18, // 0: sluice.launch.v1.Work.limits:type_name -> sluice.wlm.v1.RLimit
+	19, // 0: sluice.launch.v1.Work.limits:type_name -> sluice.wlm.v1.RLimit
 	2,  // 1: sluice.launch.v1.Work.stdin:type_name -> sluice.launch.v1.Stream
 	2,  // 2: sluice.launch.v1.Work.stdout:type_name -> sluice.launch.v1.Stream
 	2,  // 3: sluice.launch.v1.Work.stderr:type_name -> sluice.launch.v1.Stream
 	0,  // 4: sluice.launch.v1.Stream.kind:type_name -> sluice.launch.v1.Stream.Kind
 	1,  // 5: sluice.launch.v1.LaunchRequest.work:type_name -> sluice.launch.v1.Work
-	5,  // 6: sluice.launch.v1.SignalRequest.step:type_name -> sluice.launch.v1.StepRef
-	5,  // 7: sluice.launch.v1.Happening.step:type_name -> sluice.launch.v1.StepRef
-	9,  // 8: sluice.launch.v1.Happening.task:type_name -> sluice.launch.v1.TaskExit
-	10, // 9: sluice.launch.v1.Happening.gone:type_name -> sluice.launch.v1.StepGone
-	11, // 10: sluice.launch.v1.StepGone.usage:type_name -> sluice.launch.v1.Usage
-	14, // 11: sluice.launch.v1.RecoverReply.steps:type_name -> sluice.launch.v1.RunningStep
-	5,  // 12: sluice.launch.v1.RunningStep.step:type_name -> sluice.launch.v1.StepRef
-	10, // 13: sluice.launch.v1.RunningStep.gone:type_name -> sluice.launch.v1.StepGone
-	9,  // 14: sluice.launch.v1.RunningStep.exits:type_name -> sluice.launch.v1.TaskExit
-	11, // 15: sluice.launch.v1.StatsReply.usage:type_name -> sluice.launch.v1.Usage
-	5,  // 16: sluice.launch.v1.ForgetRequest.step:type_name -> sluice.launch.v1.StepRef
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	4,  // 6: sluice.launch.v1.LaunchRequest.tasks:type_name -> sluice.launch.v1.TaskSettings
+	6,  // 7: sluice.launch.v1.SignalRequest.step:type_name -> sluice.launch.v1.StepRef
+	6,  // 8: sluice.launch.v1.Happening.step:type_name -> sluice.launch.v1.StepRef
+	10, // 9: sluice.launch.v1.Happening.task:type_name -> sluice.launch.v1.TaskExit
+	11, // 10: sluice.launch.v1.Happening.gone:type_name -> sluice.launch.v1.StepGone
+	12, // 11: sluice.launch.v1.StepGone.usage:type_name -> sluice.launch.v1.Usage
+	15, // 12: sluice.launch.v1.RecoverReply.steps:type_name -> sluice.launch.v1.RunningStep
+	6,  // 13: sluice.launch.v1.RunningStep.step:type_name -> sluice.launch.v1.StepRef
+	11, // 14: sluice.launch.v1.RunningStep.gone:type_name -> sluice.launch.v1.StepGone
+	10, // 15: sluice.launch.v1.RunningStep.exits:type_name -> sluice.launch.v1.TaskExit
+	12, // 16: sluice.launch.v1.StatsReply.usage:type_name -> sluice.launch.v1.Usage
+	6,  // 17: sluice.launch.v1.ForgetRequest.step:type_name -> sluice.launch.v1.StepRef
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_launch_v1_launch_proto_init() }
@@ -1709,7 +1839,7 @@ func file_sdk_proto_launch_v1_launch_proto_init() {
 	if File_sdk_proto_launch_v1_launch_proto != nil {
 		return
 	}
-	file_sdk_proto_launch_v1_launch_proto_msgTypes[7].OneofWrappers = []any{
+	file_sdk_proto_launch_v1_launch_proto_msgTypes[8].OneofWrappers = []any{
 		(*Happening_Task)(nil),
 		(*Happening_Gone)(nil),
 	}
@@ -1719,7 +1849,7 @@ func file_sdk_proto_launch_v1_launch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_launch_v1_launch_proto_rawDesc), len(file_sdk_proto_launch_v1_launch_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2701,6 +2701,10 @@ type CreateStepRequest struct {
 	Relative       uint32                 `protobuf:"varint,24,opt,name=relative,proto3" json:"relative,omitempty"` // --relative, Unset: none
 	ThreadsPerCore uint32                 `protobuf:"varint,25,opt,name=threads_per_core,json=threadsPerCore,proto3" json:"threads_per_core,omitempty"`
 	MemAll         bool                   `protobuf:"varint,26,opt,name=mem_all,json=memAll,proto3" json:"mem_all,omitempty"`
+	TresPerStep    string                 `protobuf:"bytes,27,opt,name=tres_per_step,json=tresPerStep,proto3" json:"tres_per_step,omitempty"` // --gpus, as "gres/gpu:2"
+	TresPerTask    string                 `protobuf:"bytes,28,opt,name=tres_per_task,json=tresPerTask,proto3" json:"tres_per_task,omitempty"`
+	TresPerSocket  string                 `protobuf:"bytes,29,opt,name=tres_per_socket,json=tresPerSocket,proto3" json:"tres_per_socket,omitempty"`
+	TasksPerGpu    uint32                 `protobuf:"varint,30,opt,name=tasks_per_gpu,json=tasksPerGpu,proto3" json:"tasks_per_gpu,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2915,6 +2919,34 @@ func (x *CreateStepRequest) GetMemAll() bool {
 		return x.MemAll
 	}
 	return false
+}
+
+func (x *CreateStepRequest) GetTresPerStep() string {
+	if x != nil {
+		return x.TresPerStep
+	}
+	return ""
+}
+
+func (x *CreateStepRequest) GetTresPerTask() string {
+	if x != nil {
+		return x.TresPerTask
+	}
+	return ""
+}
+
+func (x *CreateStepRequest) GetTresPerSocket() string {
+	if x != nil {
+		return x.TresPerSocket
+	}
+	return ""
+}
+
+func (x *CreateStepRequest) GetTasksPerGpu() uint32 {
+	if x != nil {
+		return x.TasksPerGpu
+	}
+	return 0
 }
 
 type CreateStepReply struct {
@@ -4250,7 +4282,7 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x0fPingNodeRequest\"=\n" +
 	"\rPingNodeReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"\xf6\x05\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\x8a\a\n" +
 	"\x11CreateStepRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -4283,7 +4315,11 @@ const file_sdk_proto_node_v1_node_proto_rawDesc = "" +
 	"\x04gres\x18\x17 \x01(\tR\x04gres\x12\x1a\n" +
 	"\brelative\x18\x18 \x01(\rR\brelative\x12(\n" +
 	"\x10threads_per_core\x18\x19 \x01(\rR\x0ethreadsPerCore\x12\x17\n" +
-	"\amem_all\x18\x1a \x01(\bR\x06memAll\"\x9a\x02\n" +
+	"\amem_all\x18\x1a \x01(\bR\x06memAll\x12\"\n" +
+	"\rtres_per_step\x18\x1b \x01(\tR\vtresPerStep\x12\"\n" +
+	"\rtres_per_task\x18\x1c \x01(\tR\vtresPerTask\x12&\n" +
+	"\x0ftres_per_socket\x18\x1d \x01(\tR\rtresPerSocket\x12\"\n" +
+	"\rtasks_per_gpu\x18\x1e \x01(\rR\vtasksPerGpu\"\x9a\x02\n" +
 	"\x0fCreateStepReply\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\rR\x04step\x12\x1e\n" +
 	"\n" +
