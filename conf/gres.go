@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,7 +77,7 @@ func gresGroup(rec Record) (g wlm.GresGroup, err error) {
 	key, file := "File", o["File"]
 	if many := o["MultipleFiles"]; many != "" {
 		if file != "" {
-			return g, fmt.Errorf("File and MultipleFiles exclude each other: give one of them")
+			return g, errors.New("give one of File and MultipleFiles")
 		}
 		key, file = "MultipleFiles", many
 	}

@@ -319,6 +319,8 @@ func (n *Node) units(kind, third string, cpus wlm.CPUSet) (out [][]wlm.CPUSet) {
 }
 
 // ErrOutside says that a list or mask names none of the step's CPUs.
+//
+//lint:ignore ST1005 this is Slurm's text
 var ErrOutside = errors.New("Unable to satisfy cpu bind request")
 
 // listed reads map_cpu or mask_cpu.

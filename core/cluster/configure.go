@@ -75,7 +75,7 @@ func (c *Cluster) configureNode(cfg *wlm.Node, now wlm.Time) string {
 		n.Features, n.ActiveFeatures = cfg.Features, cfg.Features
 	}
 	if n.Registered {
-		c.judgeNode(n, now, false)
+		c.judgeNode(n, now, false, "")
 	}
 	if sameNode(old, n) {
 		return ""

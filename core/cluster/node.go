@@ -54,7 +54,7 @@ func (r *Register) apply(c *Cluster, now wlm.Time) (any, error) {
 	}
 	n.Registered = true
 	n.Flags &^= wlm.NodeNotResponding
-	c.judgeNode(n, now, rebooted)
+	c.judgeNode(n, now, rebooted, m.GetGres())
 	kind := eventv1.Kind_NODE_REGISTERED
 	if old.State == wlm.NodeDown && n.State == wlm.NodeUp {
 		kind = eventv1.Kind_NODE_UP
@@ -72,9 +72,9 @@ func (r *Register) apply(c *Cluster, now wlm.Time) (any, error) {
 const bootSlack = 10
 
 // judgeNode sets, in place, the state that a registering node gets.
-func (c *Cluster) judgeNode(n *wlm.Node, now wlm.Time, rebooted bool) {
+func (c *Cluster) judgeNode(n *wlm.Node, now wlm.Time, rebooted bool, gres string) {
 	mayReturn := c.mayReturn(n) // by the reason it has now
-	c.judgeSize(n, now, n.State == wlm.NodeDown && mayReturn && n.Flags&wlm.NodeDrain == 0)
+	c.judgeSize(n, now, gres, n.State == wlm.NodeDown && mayReturn && n.Flags&wlm.NodeDrain == 0)
 	switch {
 	case n.State == wlm.NodeUnknown:
 		n.State = wlm.NodeUp
@@ -90,9 +90,15 @@ func (c *Cluster) judgeNode(n *wlm.Node, now wlm.Time, rebooted bool) {
 
 // judgeSize marks a node that has less than its configuration says, and takes
 // the mark back. What an administrator said of the node stays, unless it is moot.
-func (c *Cluster) judgeSize(n *wlm.Node, now wlm.Time, moot bool) {
-	ours := moot || n.Reason == "" || n.Reason == NotResponding || strings.HasPrefix(n.Reason, "Low ")
+func (c *Cluster) judgeSize(n *wlm.Node, now wlm.Time, gres string, moot bool) {
+	ours := moot || n.Reason == "" || n.Reason == NotResponding || strings.HasPrefix(n.Reason, "Low ") || strings.HasPrefix(n.Reason, "gres/")
 	why := c.tooSmall(n)
+	switch {
+	case why == "" && gres == "" && strings.HasPrefix(n.Reason, "gres/"):
+		return // as it was until the node registers again
+	case why == "" && !c.settings.ConfigOverrides:
+		why = gresLow(n.Gres, gres)
+	}
 	switch {
 	case why != "":
 		n.Flags |= wlm.NodeInvalidReg
@@ -142,6 +148,30 @@ func (c *Cluster) tooSmall(n *wlm.Node) string {
 		why = append(why, fmt.Sprintf("Low RealMemory (reported:%d < %.2f%% of configured:%d)", n.RegMemory, percent, n.RealMemory))
 	}
 	return strings.Join(why, ", ")
+}
+
+// gresLow says which generic resource a node found less of than its
+// configuration says; a node that tells nothing has what it should.
+func gresLow(configured, reported string) string {
+	want, err := wlm.ParseGres(configured)
+	have, err2 := wlm.ParseGres(reported)
+	if err != nil || err2 != nil || reported == "" {
+		return ""
+	}
+	sum := func(counts []wlm.GresCount, name string) (n uint64) {
+		for _, c := range counts {
+			if c.Name == name {
+				n += c.Count
+			}
+		}
+		return n
+	}
+	for _, c := range want {
+		if w, h := sum(want, c.Name), sum(have, c.Name); h < w {
+			return fmt.Sprintf("gres/%s count reported lower than configured (%d < %d)", c.Name, h, w)
+		}
+	}
+	return ""
 }
 
 // wholeMemory is the part of RealMemory, in percent, that a node must have

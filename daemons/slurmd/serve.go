@@ -392,7 +392,7 @@ func (d *daemon) agents(hub *agent.Hub, host *pluginhost.Host) (out []*agent.Age
 	}
 	for _, n := range d.nodes {
 		f := facts(hw, d.host, version.Full(), boot)
-		f.Features, f.Gres = n.Features, n.Gres
+		f.Features, f.Gres = n.Features, foundGres(n, d.log)
 		gres, _ := wlm.NodeGres(n.Gres, n.GresConf) // was checked as the file was read
 		spool, err := filepath.Abs(d.spool(n))
 		if err != nil {
