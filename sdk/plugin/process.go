@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,7 @@ const (
 type Process struct {
 	client   *goplugin.Client
 	rpc      pluginv1.PluginClient
+	pair     bool // the plugin takes its session on the pair
 	runner   *processRunner
 	stopOnce sync.Once
 }
@@ -128,11 +130,17 @@ func (p *Process) Manifest(ctx context.Context) (*pluginv1.ManifestReply, error)
 	if err != nil {
 		return nil, errs.Newf("plugin.Manifest", errs.Unavail, "%w", err)
 	}
+	p.pair = m.GetPair()
 	return m, nil
 }
 
-// Open begins the process's one session.
+// Open begins the process's one session: on the pair of sockets if the manifest
+// said that the plugin knows it, else over gRPC.
 func (p *Process) Open(ctx context.Context, cfg session.HostConfig) (*session.Host, error) {
+	if conn := p.runner.pair.Swap(nil); conn != nil && p.pair {
+		stream := session.NewPairHost(*conn)
+		return session.Open(ctx, stream, stream.Close, cfg)
+	}
 	streamCtx, cancel := context.WithCancel(context.Background())
 	stream, err := p.rpc.Session(streamCtx)
 	if err != nil {
@@ -161,9 +169,10 @@ type processRunner struct {
 	cfg            StartConfig
 	dir            string // for the socket
 	cmd            *exec.Cmd
-	lifeline       *os.File     // write end; nobody else has it
-	stdout, stderr *os.File     // read ends
-	pid            atomic.Int64 // 0: not started
+	lifeline       *os.File                 // write end; nobody else has it
+	pair           atomic.Pointer[net.Conn] // the host's end; nil: in use, or there is none
+	stdout, stderr *os.File                 // read ends
+	pid            atomic.Int64             // 0: not started
 	exited         chan struct{}
 	closeOnce      sync.Once
 }
@@ -207,7 +216,13 @@ func (r *processRunner) Start(context.Context) error {
 		ends = append(ends, write)
 		*to.read, *to.child = read, write
 	}
-	r.cmd.ExtraFiles = []*os.File{life}
+	conn, pair, err := socketPair()
+	if err != nil {
+		return err
+	}
+	ends = append(ends, pair)
+	r.pair.Store(&conn)
+	r.cmd.ExtraFiles = []*os.File{life, pair}
 	if err := r.cmd.Start(); err != nil {
 		r.close()
 		return err
@@ -224,8 +239,28 @@ func (r *processRunner) Start(context.Context) error {
 	return nil
 }
 
+// socketPair returns the host's end of a pair of connected sockets, and the
+// plugin's.
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	own := os.NewFile(uintptr(fds[0]), "pair")
+	defer own.Close()
+	conn, err := net.FileConn(own)
+	if err != nil {
+		syscall.Close(fds[1]) //nolint:errcheck // the first error counts
+		return nil, nil, err
+	}
+	return conn, os.NewFile(uintptr(fds[1]), "pair"), nil
+}
+
 func (r *processRunner) close() {
 	r.closeOnce.Do(func() {
+		if conn := r.pair.Swap(nil); conn != nil {
+			(*conn).Close()
+		}
 		for _, f := range []*os.File{r.lifeline, r.stdout, r.stderr} {
 			if f != nil {
 				f.Close()

@@ -28,6 +28,7 @@ var handshake = goplugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: "SL
 
 const (
 	lifelineFD = 3
+	pairFD     = 4
 	maxMessage = 4 << 20 // a frame is 512 KiB at most
 
 	statusUsage = 1 // not started by a host
@@ -50,6 +51,7 @@ func Serve(p Plugin) {
 		os.Exit(statusUsage)
 	}
 	slog.SetDefault(slog.New(s.logger))
+	s.takePair()
 	if p.Background {
 		stepBack()
 	}
@@ -131,6 +133,7 @@ type server struct {
 	plugin Plugin
 	logger *logger
 	opened atomic.Bool
+	pair   bool         // the host gave one end of a pair of sockets
 	status atomic.Int32 // to exit with
 }
 
@@ -152,7 +155,32 @@ func (s *server) watchLifeline() error {
 
 // Manifest is the service's.
 func (s *server) Manifest(context.Context, *pluginv1.ManifestRequest) (*pluginv1.ManifestReply, error) {
-	return s.plugin.manifest(), nil
+	m := s.plugin.manifest()
+	m.Pair = s.pair
+	return m, nil
+}
+
+// takePair waits for a session on the descriptor that hosts which know of pairs
+// leave to their plugins.
+func (s *server) takePair() {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(pairFD, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK {
+		return
+	}
+	f := os.NewFile(pairFD, "pair")
+	defer f.Close()
+	conn, err := net.FileConn(f) // a copy, which programs that the plugin starts do not get
+	if err != nil {
+		return
+	}
+	s.pair = true
+	go func() {
+		stream := session.NewPairPlugin(conn)
+		if !stream.Wait() || s.opened.Swap(true) {
+			return
+		}
+		stream.End(s.serve(context.Background(), stream))
+	}()
 }
 
 // Session is the service's. A process serves one session.
@@ -160,7 +188,11 @@ func (s *server) Session(stream grpc.BidiStreamingServer[pluginv1.HostFrame, plu
 	if s.opened.Swap(true) {
 		return fmt.Errorf("this plugin process has served its session")
 	}
-	err := session.Serve(stream.Context(), stream, session.Author{Open: s.plugin.open, Logs: s.logger.sendTo})
+	return s.serve(stream.Context(), stream)
+}
+
+func (s *server) serve(ctx context.Context, stream session.PluginStream) error {
+	err := session.Serve(ctx, stream, session.Author{Open: s.plugin.open, Logs: s.logger.sendTo})
 	if err != nil {
 		// The reply is on its way when the stream ends; the host then closes
 		// the lifeline, and if it does not, the process ends all the same.

@@ -216,7 +216,33 @@ func (p *plugin) apply(frame []byte) {
 	if done {
 		p.rev.Store(p.mirror.Rev())
 		p.digest.Store(p.mirror.Digest())
+		p.holdSynced()
+	}
+}
+
+// holdSynced is sendSynced with the answer to the call that follows, if one does:
+// runSerial flushes.
+func (p *plugin) holdSynced() {
+	s, ok := p.stream.(holder[*pluginv1.PluginFrame])
+	if !ok {
 		p.sendSynced(false)
+		return
+	}
+	p.sendMu.Lock()
+	defer p.sendMu.Unlock()
+	if !p.ended {
+		_ = s.Hold(&pluginv1.PluginFrame{Epoch: p.epoch, Body: &pluginv1.PluginFrame_Synced{ // the reader learns of an error
+			Synced: &pluginv1.Synced{Rev: p.rev.Load(), Digest: p.digest.Load()}}})
+	}
+}
+
+func (p *plugin) flush() {
+	if s, ok := p.stream.(holder[*pluginv1.PluginFrame]); ok {
+		p.sendMu.Lock()
+		defer p.sendMu.Unlock()
+		if !p.ended {
+			_ = s.Flush() // the reader learns of an error
+		}
 	}
 }
 
@@ -452,6 +478,7 @@ func (p *plugin) runSerial() {
 				work[i] = nil
 			}
 		}
+		p.flush()
 	}
 }
 

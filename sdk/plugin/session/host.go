@@ -61,6 +61,8 @@ type reply struct {
 func Open(ctx context.Context, stream HostStream, cancel func(), cfg HostConfig) (*Host, error) {
 	h := &Host{cfg: cfg, stream: stream, cancel: cancel, done: make(chan struct{}), calls: map[uint64]*call{}}
 	h.out.wake = make(chan struct{}, 1)
+	h.out.later = time.AfterFunc(time.Hour, h.out.ring)
+	h.out.later.Stop()
 	opened := make(chan *pluginv1.Opened, 1)
 	var once sync.Once
 	go h.receive(func(o *pluginv1.Opened) { once.Do(func() { opened <- o }) })
@@ -128,15 +130,29 @@ func (h *Host) Ping(ctx context.Context) error {
 }
 
 // PushState sends frames for the plugin's mirror. It does not wait for them to
-// arrive: a call made afterwards finds them applied.
+// arrive: a call made afterwards finds them applied. Small ones wait a moment for
+// that call, so that the plugin wakes once for both.
 func (h *Host) PushState(frames [][]byte) error {
+	size := 0
 	for _, f := range frames {
-		if err := h.post(&pluginv1.HostFrame{Body: &pluginv1.HostFrame_State{State: &pluginv1.State{Payload: f}}}); err != nil {
+		if err := h.queue(&pluginv1.HostFrame{Body: &pluginv1.HostFrame_State{State: &pluginv1.State{Payload: f}}}); err != nil {
 			return err
 		}
+		size += len(f)
+	}
+	if size == 0 || size > lazyBytes {
+		h.out.ring()
+	} else {
+		h.out.later.Reset(lazyTime)
 	}
 	return nil
 }
+
+// State up to lazyBytes waits for up to lazyTime.
+const (
+	lazyBytes = 16 << 10
+	lazyTime  = 2 * time.Millisecond
+)
 
 // Call is wirecall.Caller's. A plugin is told nine tenths of the time that ctx
 // leaves, so that what it has by then arrives in time.
@@ -265,12 +281,31 @@ type outbox struct {
 	frames []*pluginv1.HostFrame
 	bytes  int
 	wake   chan struct{}
+	later  *time.Timer // rings
 	full   atomic.Bool
 }
 
-// post queues a frame. It fails when the session has ended or the plugin does
-// not read.
+// ring wakes the sender.
+func (o *outbox) ring() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// post sends a frame, behind those that are queued. It fails when the session has
+// ended or the plugin does not read.
 func (h *Host) post(f *pluginv1.HostFrame) error {
+	if err := h.queue(f); err != nil {
+		return err
+	}
+	h.out.later.Stop()
+	h.out.ring()
+	return nil
+}
+
+// queue is post without waking the sender.
+func (h *Host) queue(f *pluginv1.HostFrame) error {
 	select {
 	case <-h.done:
 		return h.gone("plugin.Send")
@@ -288,14 +323,22 @@ func (h *Host) post(f *pluginv1.HostFrame) error {
 	h.out.bytes += n
 	h.out.frames = append(h.out.frames, f)
 	h.out.mu.Unlock()
-	select {
-	case h.out.wake <- struct{}{}:
-	default:
-	}
 	return nil
 }
 
+// holder is a stream that can keep frames until the next one, or until Flush, so
+// that they leave together.
+type holder[F any] interface {
+	Hold(F) error
+	Flush() error
+}
+
 func (h *Host) send() {
+	defer h.out.later.Stop()
+	one, flush := h.stream.Send, func() error { return nil }
+	if s, ok := h.stream.(holder[*pluginv1.HostFrame]); ok {
+		one, flush = s.Hold, s.Flush
+	}
 	for {
 		select {
 		case <-h.done:
@@ -311,13 +354,16 @@ func (h *Host) send() {
 				break
 			}
 			for i, f := range frames {
-				if err := h.stream.Send(f); err != nil {
+				if err := one(f); err != nil {
 					return // the receiving loop learns why
 				}
 				frames[i] = nil
 				h.out.mu.Lock()
 				h.out.bytes -= 64 + len(f.GetState().GetPayload()) + len(f.GetCall().GetPayload())
 				h.out.mu.Unlock()
+			}
+			if flush() != nil {
+				return
 			}
 		}
 	}

@@ -77,6 +77,8 @@ type pass struct {
 	pick  picker
 	uses  []mirror.NodeUse // arena
 	words []uint64         // arena
+
+	usesGiven, wordsGiven int // that the arenas took so far
 }
 
 func newPass(ctx context.Context, t *table, v mirror.View, spans []span, expected map[wlm.JobID]int64) *pass {
@@ -465,11 +467,19 @@ func (p *pass) cpuSet(n *need, g *geometry, tasks int, cores []uint64, cpus int)
 	return set[:len(set):len(set)]
 }
 
-const arenaChunk = 1 << 12
+// Arenas begin small, since most passes start few jobs, and double.
+const (
+	arenaLeast = 16
+	arenaMost  = 1 << 12
+)
+
+// chunk is how much to take for an arena that has given n so far.
+func chunk(n, given int) int { return max(n, min(max(given, arenaLeast), arenaMost)) }
 
 func (p *pass) useArena(n int) []mirror.NodeUse {
 	if len(p.uses) < n {
-		p.uses = make([]mirror.NodeUse, max(n, arenaChunk))
+		size := chunk(n, p.usesGiven)
+		p.uses, p.usesGiven = make([]mirror.NodeUse, size), p.usesGiven+size
 	}
 	u := p.uses[:n:n]
 	p.uses = p.uses[n:]
@@ -478,7 +488,8 @@ func (p *pass) useArena(n int) []mirror.NodeUse {
 
 func (p *pass) wordArena(n int) []uint64 {
 	if len(p.words) < n {
-		p.words = make([]uint64, max(n, arenaChunk))
+		size := chunk(n, p.wordsGiven)
+		p.words, p.wordsGiven = make([]uint64, size), p.wordsGiven+size
 	}
 	w := p.words[:n:n]
 	p.words = p.words[n:]

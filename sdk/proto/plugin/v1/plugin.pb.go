@@ -83,6 +83,7 @@ type ManifestReply struct {
 	Doc           string                 `protobuf:"bytes,3,opt,name=doc,proto3" json:"doc,omitempty"` // one line
 	Served        []*Served              `protobuf:"bytes,4,rep,name=served,proto3" json:"served,omitempty"`
 	Options       []*Option              `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty"`
+	Pair          bool                   `protobuf:"varint,6,opt,name=pair,proto3" json:"pair,omitempty"` // the session may be on descriptor 4, which it inherited, instead of gRPC
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,6 +151,13 @@ func (x *ManifestReply) GetOptions() []*Option {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *ManifestReply) GetPair() bool {
+	if x != nil {
+		return x.Pair
+	}
+	return false
 }
 
 type Served struct {
@@ -1437,13 +1445,14 @@ const file_sdk_proto_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	" sdk/proto/plugin/v1/plugin.proto\x12\x10sluice.plugin.v1\"6\n" +
 	"\x0fManifestRequest\x12#\n" +
-	"\rhost_contract\x18\x01 \x01(\rR\fhostContract\"\xb5\x01\n" +
+	"\rhost_contract\x18\x01 \x01(\rR\fhostContract\"\xc9\x01\n" +
 	"\rManifestReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x10\n" +
 	"\x03doc\x18\x03 \x01(\tR\x03doc\x120\n" +
 	"\x06served\x18\x04 \x03(\v2\x18.sluice.plugin.v1.ServedR\x06served\x122\n" +
-	"\aoptions\x18\x05 \x03(\v2\x18.sluice.plugin.v1.OptionR\aoptions\"X\n" +
+	"\aoptions\x18\x05 \x03(\v2\x18.sluice.plugin.v1.OptionR\aoptions\x12\x12\n" +
+	"\x04pair\x18\x06 \x01(\bR\x04pair\"X\n" +
 	"\x06Served\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tcontracts\x18\x02 \x03(\rR\tcontracts\x12\x1c\n" +
