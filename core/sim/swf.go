@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -64,7 +65,7 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 	if magic, _ := b.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, errs.Newf(op, errs.Invalid, "%w", err)
+			return nil, errs.Newf(op, errs.Invalid, "a broken gzip header: %w", err)
 		}
 		defer z.Close() //nolint:errcheck // only reads
 		b = bufio.NewReader(z)
@@ -94,8 +95,10 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 	for bad != nil && lines.Scan() { // the file may end before its time, which is the cause then
 	}
 	switch err := lines.Err(); {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errs.Newf(op, errs.Invalid, "line %d or behind it: the compressed file ends before its time: %w", max(n-1, 1), err)
 	case err != nil:
-		return nil, errs.Newf(op, errs.Invalid, "line %d or behind it: %w", n-1, err)
+		return nil, errs.Newf(op, errs.Invalid, "line %d or behind it: %w", max(n-1, 1), err)
 	case bad != nil:
 		return nil, bad
 	}

@@ -89,3 +89,39 @@ func FuzzReadTrace(f *testing.F) {
 		}
 	})
 }
+
+// zipped is text compressed, without its last cut bytes.
+func zipped(t *testing.T, text string, cut int) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()[:b.Len()-cut]
+}
+
+// A file that was cut, damaged or is no trace at all is refused with a line that
+// says where and why.
+func TestBrokenFiles(t *testing.T) {
+	long := strings.Repeat("1 0 0 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n", 20000)
+	damaged := []byte(zipped(t, sample, 0))
+	damaged[len(damaged)-6] ^= 1 // in the checksum
+	for name, tc := range map[string]struct{ in, want string }{
+		"gzip cut in its head":     {zipped(t, sample, 0)[:5], "a broken gzip header: unexpected EOF"},
+		"gzip cut in the middle":   {zipped(t, long, 200), "the compressed file ends before its time"},
+		"gzip cut in its checksum": {zipped(t, sample, 3), "the compressed file ends before its time"},
+		"gzip with a bad checksum": {string(damaged), "checksum"},
+		"compressed garbage":       {zipped(t, "\x00\x01\x02", 0), "line 1: 1 fields, a job has 18"},
+		"a line without an end":    {strings.Repeat("7", maxLine+1), "line 1 or behind it: bufio.Scanner: token too long"},
+		"another format":           {"<html>\n", "line 1: 1 fields"},
+	} {
+		_, err := ReadTrace(strings.NewReader(tc.in))
+		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
