@@ -60,6 +60,11 @@ var bars = map[string]bar{
 	"plugin.memory":         {20, false},
 	"plugin.memory.job":     {300, false},
 	"pass.time":             {250, false},
+	"pass.fill":             {2000, true},
+	"pass.array":            {100, false},
+	"scale.pass.p99":        {100, false},
+	"scale.memory":          {1024, false},
+	"scale.trace":           {50000, true},
 	"pass.boundary.share":   {5, false},
 	"pass.boundary.fixed":   {200, false},
 }

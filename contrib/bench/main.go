@@ -55,6 +55,8 @@ var tests = []test{
 	{"restart", rigQueue, "slurmctld killed with 100,000 pending jobs, until it answers", restart},
 	{"readers", rigQueue, "submissions beside 50 squeue loops at 100,000 pending jobs", readers},
 	{"boundary", "", "what crossing to plugins costs a pass over 100,000 pending jobs", func(b *bench, _ *cluster) { boundaryCost(b) }},
+	{"scale", "", "passes over 10,000 nodes and 100,000 jobs of 2,000 shapes, simulated", scaled},
+	{"traces", "", "logs of SLUICE_TRACES, replayed", traces},
 	{"process", "", "the scheduler's process: first sync, death, memory", pluginProcess},
 	{"pass", rigSim, "a pass over 10,000 nodes and 100,000 pending jobs", passTime},
 }

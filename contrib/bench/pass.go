@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluice-hpc/sluice/sdk/client"
 )
 
 const (
@@ -83,7 +85,24 @@ func passTime(b *bench, c *cluster) {
 		key := "pass_" + part + "_us"
 		b.report("pass."+part, "ms", "", float64(end[key]-start[key])/1000/taken)
 	}
+	arrayPasses(b, c, cl, script)
 	now, most := ownMemory(c.pid("ctld"))
 	b.report("memory.sim", "MiB", "", now)
 	b.report("memory.sim.peak", "MiB", "", most)
+}
+
+// arrayPasses looks at passes while an array of a million tasks waits, too.
+func arrayPasses(b *bench, c *cluster, cl *client.Client, script string) {
+	const each, million = 10, 1_000_000
+	c.run("sbatch", "-Q", "-p", "cloud", "-n1", "-N1", "--array=0-"+strconv.Itoa(million-1), "-o", "/dev/null", script)
+	wait := c.spec()
+	wait.Partitions = []string{"cloud"}
+	var passes []float64
+	for range each * b.runs {
+		before := c.counters(cl)["passes"]
+		c.submit(1, 1, 1, wait)
+		c.await("a pass", func() bool { return c.counters(cl)["passes"] > before })
+		passes = append(passes, float64(c.counters(cl)["pass_last_us"])/1000)
+	}
+	b.report("pass.array", "ms", "", passes...)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,14 @@ type point struct {
 	passes      []time.Duration
 	submit      time.Duration // for all jobs, in the core
 	rss         map[string]uint64
+	own         uint64        // heap of this program, with the core's tables, at the end
+	starts      int           // jobs started
+	wall        time.Duration // that all passes took
 }
+
+// rate is how many jobs were started a second of all passes, from the push of what
+// changed to the commit.
+func (x *point) rate() float64 { return float64(x.starts) / max(x.wall.Seconds(), 1e-9) }
 
 func growthCommand() *cobra.Command {
 	g := &growth{}
@@ -144,6 +152,10 @@ func (g *growth) measure(ctx context.Context, p policy, nodes, jobs int, stderr 
 		}
 	}
 	x.submit = r.Wall - r.PassTime()
+	x.starts, x.wall = r.Started, r.PassTime()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	x.own = m.HeapAlloc
 	return x, nil
 }
 
@@ -161,17 +173,20 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 // report prints the figures and writes the plot.
 func (g *growth) report(w io.Writer, byNodes, byJobs []point) error {
 	var csv strings.Builder
-	csv.WriteString("nodes,jobs,first_pass_ms,pass_p50_ms,pass_max_ms,core_s\n")
+	csv.WriteString("nodes,jobs,first_pass_ms,pass_p50_ms,pass_p99_ms,pass_max_ms,core_s,starts,starts_per_s,plugins_mib,core_mib\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "nodes\tjobs\tfirst pass [ms]\tpass p50 [ms]\tlongest [ms]\tcore [s]\tmemory of plugins [MiB]\t") //nolint:errcheck // Flush tells
+	fmt.Fprintln(t, "nodes\tjobs\tfirst pass [ms]\tpass p50 [ms]\tp99 [ms]\tlongest [ms]\tcore [s]\tstarts/s\tmemory of plugins, core [MiB]\t") //nolint:errcheck // Flush tells
 	for _, x := range slices.Concat(byNodes, byJobs) {
 		var rss []string
+		var plugins uint64
 		for _, name := range []string{"sched", "select", "priority"} {
 			rss = append(rss, strconv.FormatUint(x.rss[name]>>20, 10))
+			plugins += x.rss[name] >> 20
 		}
-		fmt.Fprintf(t, "%d\t%d\t%.1f\t%.2f\t%.2f\t%.2f\t%s\t\n", x.nodes, x.jobs, ms(x.first), ms(x.quantile(0.5)), ms(x.quantile(1)), //nolint:errcheck // Flush tells
-			x.submit.Seconds(), strings.Join(rss, "+"))
-		fmt.Fprintf(&csv, "%d,%d,%.3f,%.3f,%.3f,%.3f\n", x.nodes, x.jobs, ms(x.first), ms(x.quantile(0.5)), ms(x.quantile(1)), x.submit.Seconds())
+		fmt.Fprintf(t, "%d\t%d\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%.0f\t%s, %d\t\n", x.nodes, x.jobs, ms(x.first), ms(x.quantile(0.5)), ms(x.quantile(0.99)), //nolint:errcheck // Flush tells
+			ms(x.quantile(1)), x.submit.Seconds(), x.rate(), strings.Join(rss, "+"), x.own>>20)
+		fmt.Fprintf(&csv, "%d,%d,%.3f,%.3f,%.3f,%.3f,%.3f,%d,%.0f,%d,%d\n", x.nodes, x.jobs, ms(x.first), ms(x.quantile(0.5)), ms(x.quantile(0.99)),
+			ms(x.quantile(1)), x.submit.Seconds(), x.starts, x.rate(), plugins, x.own>>20)
 	}
 	if err := t.Flush(); err != nil {
 		return err
