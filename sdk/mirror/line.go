@@ -33,8 +33,20 @@ func (a key) compare(b key) int {
 	return cmp.Or(cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo), cmp.Compare(a.id, b.id))
 }
 
-func (l *line) add(j *Job)    { l.added = append(l.added, j) }
-func (l *line) remove(j *Job) { l.removed = append(l.removed, j) }
+func (l *line) add(j *Job) { l.added = append(l.added, j) }
+
+// remove notes that a job, which is marked as gone, leaves the line. A line that
+// nobody reads forgets such jobs all the same, once they are half of it.
+func (l *line) remove(j *Job) {
+	const least = 1024
+	if l.removed = append(l.removed, j); len(l.removed) < least || 2*len(l.removed) < len(l.sorted)+len(l.added) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	isGone := func(j *Job) bool { return j.gone }
+	l.sorted, l.added, l.removed = slices.DeleteFunc(l.sorted, isGone), slices.DeleteFunc(l.added, isGone), nil
+}
 
 // rekey tells that a key was changed in place.
 func (l *line) rekey() { l.rekeyed = true }

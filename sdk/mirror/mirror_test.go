@@ -356,3 +356,32 @@ func BenchmarkPass(b *testing.B) {
 		}
 	}
 }
+
+// Lines that nobody reads do not keep the jobs that went through them.
+func TestUnreadLinesForget(t *testing.T) {
+	s := newState()
+	const jobs, waiting = 50_000, 100
+	for i := range jobs {
+		s.put(&Job{ID: wlm.JobID(i + 1), Class: s.classes[0], Ready: true, Priority: uint32(i % 7)})
+		if i >= waiting {
+			s.drop(wlm.JobID(i + 1 - waiting))
+		}
+	}
+	for _, l := range []*line{s.submit, s.priority} {
+		if n := len(l.added) + len(l.sorted) + len(l.removed); n > 5000 {
+			t.Errorf("an unread line keeps %d jobs of which %d wait", n, waiting)
+		}
+		n := 0
+		for j := range l.all() {
+			if n++; j.gone {
+				t.Errorf("job %d is gone and in line", j.ID)
+			}
+		}
+		if n != waiting {
+			t.Errorf("%d jobs in line, want %d", n, waiting)
+		}
+	}
+	if n := len(s.index); n > 2 {
+		t.Errorf("%d pages for %d jobs", n, waiting)
+	}
+}

@@ -31,6 +31,7 @@ type state struct {
 	classes    map[uint32]*Class
 	pending    map[wlm.JobID]*Job
 	runs       map[wlm.JobID]*Job
+	index      index // of both
 	settings   map[string]string
 	words      map[string]string // accounts and QOS, each kept once
 	submit     *line             // ready pending jobs by submission
@@ -54,6 +55,7 @@ func newState() state {
 		classes:  map[uint32]*Class{0: {}},
 		pending:  map[wlm.JobID]*Job{},
 		runs:     map[wlm.JobID]*Job{},
+		index:    index{},
 		settings: map[string]string{},
 		words:    map[string]string{},
 		submit:   &line{key: submitKey},
@@ -78,12 +80,7 @@ func (m *Mirror) View(now wlm.Time) View {
 	return View{Rev: m.rev, Now: now, Nodes: m.nodes, Partitions: m.partitions, Counters: m.counters, Reservations: m.resvs, m: m}
 }
 
-func (s *state) job(id wlm.JobID) *Job {
-	if j, ok := s.pending[id]; ok {
-		return j
-	}
-	return s.runs[id]
-}
+func (s *state) job(id wlm.JobID) *Job { return s.index.get(id) }
 
 func values(jobs map[wlm.JobID]*Job) iter.Seq[*Job] {
 	return func(yield func(*Job) bool) {
@@ -99,6 +96,7 @@ func values(jobs map[wlm.JobID]*Job) iter.Seq[*Job] {
 func (s *state) put(j *Job) {
 	s.drop(j.ID)
 	s.digest += mix(j.ID, j.rev)
+	s.index.put(j)
 	if j.Running {
 		s.runs[j.ID] = j
 		return
@@ -111,6 +109,7 @@ func (s *state) put(j *Job) {
 }
 
 func (s *state) drop(id wlm.JobID) {
+	s.index.drop(id)
 	if j, ok := s.runs[id]; ok {
 		s.digest -= mix(id, j.rev)
 		delete(s.runs, id)

@@ -36,7 +36,8 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
-// Backfill plans with reservations. Use it from one goroutine.
+// Backfill plans with reservations. Use it from one goroutine; an agenda is good until
+// the next call.
 type Backfill struct {
 	Conservative bool
 	Reservations int  // of a partition in mode easy; 0: one
@@ -44,8 +45,8 @@ type Backfill struct {
 	Predict      bool // plan with predicted runtimes
 	Shortest     bool // what is behind the reservations is tried shortest first
 
-	predictor *predictor // with Predict
-	last      int        // entries of the pass before, to size the next
+	predictor *predictor    // with Predict
+	entries   []sched.Entry // of the pass before: the agenda of the next takes them over
 }
 
 var _ sched.Scheduler = (*Backfill)(nil)
@@ -89,11 +90,8 @@ func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error)
 		b.predictor.learn(v)
 		b.predictor.running(v, &a)
 	}
-	room := b.last + b.last/8
-	if r.depth > 0 {
-		room = min(room, r.depth)
-	}
-	a.Entries = make([]sched.Entry, 0, room)
+	clear(b.entries)
+	a.Entries = b.entries[:0]
 	counts := newCounts(r, len(v.Partitions))
 	preempts := params.MayPreempt(v)
 	for job := range v.PendingByPriority() {
@@ -112,7 +110,7 @@ func (b *Backfill) Plan(ctx context.Context, v sched.View) (sched.Agenda, error)
 			break
 		}
 	}
-	b.last = len(a.Entries)
+	b.entries = a.Entries
 	return a, nil
 }
 
