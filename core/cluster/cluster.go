@@ -83,6 +83,7 @@ type Cluster struct {
 	keyOrder []string
 	records  records
 	resvLook wlm.Time // when reservations are looked at next; 0: at once
+	beside   bool // see Beside
 }
 
 type keyed struct {
@@ -171,6 +172,9 @@ func (c *Cluster) put(e *Event) error {
 		eventv1.Kind_PARTITION_CHANGED, eventv1.Kind_PARTITION_REMOVED:
 		clear(c.classes)
 		clear(c.members)
+	}
+	if c.beside {
+		return nil
 	}
 	if e.Job != nil {
 		c.schedule(e.Job)

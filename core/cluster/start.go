@@ -292,7 +292,9 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	if rest != nil {
 		c.jobEvent(eventv1.Kind_TASK_SPLIT, now, rest)
 	}
-	c.dependents(n, now)
+	if !c.beside {
+		c.dependents(n, now)
+	}
 	return n
 }
 

@@ -401,7 +401,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		r.due.Store(int64(agenda.Wake))
 	}
 	if len(agenda.Entries) == 0 {
-		r.closeShadows(planned, nil, r.o.Now().Sub(planned))
+		r.closeShadows(planned, r.o.Now().Sub(planned))
 		r.look(nil)
 		return false, nil
 	}
@@ -420,7 +420,7 @@ func (r *Runner) place(ctx context.Context, now wlm.Time) (again bool, err error
 		}
 		r.outlived(&agenda, result.Placements, now)
 	}
-	r.closeShadows(planned, reply, took)
+	r.closeShadows(planned, took)
 	if reply != nil {
 		r.take() // what started counts towards the limits of arrays
 	}
@@ -457,7 +457,7 @@ func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (*
 	defer r.spend(&r.com, r.o.Now())
 	start := &cluster.Start{Placements: make([]cluster.Placement, 0, len(placements))}
 	for i := range placements {
-		if p, ok := r.placement(&placements[i]); ok {
+		if p, ok := r.feed.placement(&placements[i]); ok {
 			start.Placements = append(start.Placements, p)
 		}
 	}
@@ -480,8 +480,8 @@ func (r *Runner) commit(ctx context.Context, placements []selector.Placement) (*
 
 // placement names nodes and partition of a selector's answer; false for one
 // that names what does not exist.
-func (r *Runner) placement(p *selector.Placement) (cluster.Placement, bool) {
-	t := r.feed.tables
+func (f *feed) placement(p *selector.Placement) (cluster.Placement, bool) {
+	t := f.tables
 	if p.Partition < 0 || p.Partition >= len(t.Partitions) {
 		return cluster.Placement{}, false
 	}
@@ -583,7 +583,7 @@ func (r *Runner) Forecast(ctx context.Context, j *wlm.Job) (*wlm.Outlook, int, s
 		return nil, 0, "", err
 	}
 	if len(result.Placements) > 0 {
-		if p, ok := r.placement(&result.Placements[0]); ok {
+		if p, ok := r.feed.placement(&result.Placements[0]); ok {
 			cpus := 0
 			var names []string
 			for _, n := range p.Nodes {

@@ -115,9 +115,10 @@ func (p *picky) Plan(ctx context.Context, v sched.View) (a sched.Agenda, err err
 	return a, nil
 }
 
-func newShadow(p sched.Scheduler, sel selector.Selector) (*Shadow, *process) {
+func (w *world) shadow(p sched.Scheduler, sel selector.Selector) (*Shadow, *process) {
 	x := &process{policy: &policy{}, epoch: 1, Local: wirecall.NewLocal(sched.Handler(p), selector.Handler(sel))}
-	return NewShadow(ShadowOptions{Sched: x, Select: x}), x
+	now := w.now
+	return NewShadow(ShadowOptions{Sched: x, Select: x, Rules: w.cfg.Settings, Now: func() time.Time { return now }}), x
 }
 
 // judged waits until the shadow made its pass.
@@ -134,67 +135,20 @@ func judged(t *testing.T, s *Shadow, passes uint64) {
 	}
 }
 
-func TestShadowReport(t *testing.T) {
-	w := newWorld(t)
-	s, _ := newShadow(&picky{}, &policy{})
-	w.r.Attach(s)
-	go s.Run(t.Context()) //nolint:errcheck // it ends with the test
-	for range 4 {
-		w.submit(wlm.Spec{})
-	}
-	w.pass()
-	judged(t, s, 1)
-	if r := s.Report(); r.GetAgreed() != 4 || r.GetAgreement() != 100 || r.GetLiveSide().GetUtilization() < 66 || r.GetShadowSide().GetUtilization() != r.GetLiveSide().GetUtilization() {
-		t.Errorf("the same decisions: %v", r)
-	}
-	// The live one starts nothing for a while; the shadow would.
-	w.pol.broken = nil
-	w.pol.lazy = true
-	first := w.submit(wlm.Spec{})
-	w.pass()
-	judged(t, s, 2)
-	w.pol.lazy = false
-	w.now = w.now.Add(10 * time.Second)
-	w.r.cause = true
-	w.pass()
-	judged(t, s, 3)
-	r := s.Report()
-	if r.GetAgreed() != 4 || r.GetSooner() != 1 || r.GetCompared() != 5 || r.GetLiveSide().GetWaitMean() != 2 || r.GetShadowSide().GetWaitMean() != 0 ||
-		r.GetExamples()[0].GetJob() != uint32(first) || r.GetExamples()[0].GetLive()-r.GetExamples()[0].GetShadow() != 10 {
-		t.Errorf("sooner: %v", r)
-	}
-	// A job that the shadow leaves out.
-	spec := wlm.Spec{Name: "job", User: 1001, Priority: wlm.Unset, CoreSpec: wlm.Unset}
-	w.do(&cluster.Submit{Spec: &spec, Script: []byte("#!"), Caller: cluster.Caller{UID: 1001}})
-	w.pass()
-	judged(t, s, 4)
-	r = s.Report()
-	if r.GetNever() != 1 || r.GetAgreement() < 66 || r.GetAgreement() > 67 {
-		t.Errorf("not at all: %v", r)
-	}
-	w.r.Detach(s)
-	w.end(first)
-	w.submit(wlm.Spec{})
-	w.pass()
-	if got := s.Report().GetPasses(); got != 4 {
-		t.Errorf("detached, and %d passes", got)
-	}
-}
-
 // A shadow that hangs, one that fails and one that died change nothing about
 // live passes, not even their time.
 func TestShadowsDoNotDelay(t *testing.T) {
 	w := newWorld(t)
 	hang := make(chan struct{})
-	stuck, x := newShadow(&policy{}, &policy{})
+	stuck, x := w.shadow(&policy{}, &policy{})
 	x.during = func() { <-hang }
-	broken, _ := newShadow(&policy{broken: errors.New("no idea")}, &policy{})
-	garbage, _ := newShadow(&policy{}, &policy{bad: true})
+	broken, _ := w.shadow(&policy{broken: errors.New("no idea")}, &policy{})
+	garbage, _ := w.shadow(&policy{}, &policy{bad: true})
 	for _, s := range []*Shadow{stuck, broken, garbage} {
 		w.r.Attach(s)
 		go s.Run(t.Context()) //nolint:errcheck // it ends with the test
 	}
-	dead, _ := newShadow(&policy{}, &policy{})
+	dead, _ := w.shadow(&policy{}, &policy{})
 	w.r.Attach(dead) // nobody runs it
 	t.Cleanup(func() { close(hang) })
 	const passes = 50

@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sync"
@@ -10,36 +11,32 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 )
 
-// tally compares a shadow's starts with the live ones. Report may be called
-// from anywhere, the rest from the shadow's goroutine.
+// tally compares a shadow's history with the live one. Report may be called from
+// anywhere, the rest from the shadow's goroutine.
 type tally struct {
-	mu *sync.Mutex // guards all
+	mu sync.Mutex // guards all
 
-	passes, missed                uint64
-	agreed, sooner, later, never  uint64
-	problemText                   string
-	ahead                         map[wlm.JobID][]mark // starts of the shadow that the live side has not made
-	samples                       []sample             // a ring of jobs that both sides started
-	next                          int
-	byJob                         map[wlm.JobID]int // index in samples
-	examples                      []*ctlv1.ShadowJob
-	live, shadow                  times
-	last                          time.Time // of the last pass judged
-	liveNow, shadowNow            float64   // share in use after it
-	liveArea, shadowArea, seconds float64
+	passes, missed         uint64
+	agreed, sooner, later  uint64 // of jobs that both sides started
+	problemText            string
+	half                   map[*sample]struct{} // jobs that one side has started
+	both                   []*sample            // a ring of jobs that both started
+	next                   int
+	examples               []*ctlv1.ShadowJob
+	live, shadow           times
+	now                    wlm.Time
+	liveArea, shadowArea   float64 // CPU seconds
+	usable                 float64 // CPU seconds
+	overheld               float64 // CPU seconds
+	liveShare, shadowShare float64 // of the usable CPUs, now
 }
 
-// mark is when the shadow would have started something.
-type mark struct {
-	pass uint64
-	at   wlm.Time
-}
-
-// sample is a job that both sides started, or would have.
+// sample is a job that either side has started.
 type sample struct {
-	job               wlm.JobID
-	due, live, shadow wlm.Time
-	run               float64 // seconds; negative: it has not ended
+	job, key          wlm.JobID // key is the array of a task
+	due, live, shadow wlm.Time  // 0: it waits on that side
+	forecast          wlm.Time  // of the shadow, at its last pass; 0: none
+	run               float64   // seconds on the live side; negative: it has not ended
 }
 
 const (
@@ -47,110 +44,137 @@ const (
 	maxExamples = 20
 	shortRun    = 10.0 // seconds, the bound of the bounded slowdown
 	percent     = 100
+	same        = 1 // seconds: starts no farther apart are one decision
 )
 
-func newTally() tally {
-	return tally{mu: new(sync.Mutex), ahead: map[wlm.JobID][]mark{}, byJob: map[wlm.JobID]int{}}
-}
+func newTally() *tally { return &tally{half: map[*sample]struct{}{}} }
 
-// judge counts one pass that both sides made.
-func (t *tally) judge(k *ticket, took time.Duration, starts []start, forecast map[wlm.JobID]wlm.Time, usable, used int) {
+// judged counts a live pass that the shadow kept up with. took is its own pass;
+// 0: it had nothing to plan.
+func (t *tally) judged(live, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.passes++
-	t.live.add(k.took)
+	t.live.add(live)
+	if took > 0 {
+		t.shadow.add(took)
+	}
+}
+
+// own counts a pass of the shadow's that no live pass caused.
+func (t *tally) own(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.shadow.add(took)
-	now := wlm.TimeOf(k.at)
-	proposed := map[wlm.JobID]int{}
-	cpus := 0
-	for _, s := range starts {
-		cpus += s.cpus
-		if proposed[s.key]++; proposed[s.key] > len(t.ahead[s.key]) {
-			t.ahead[s.key] = append(t.ahead[s.key], mark{t.passes, now})
-		}
-	}
-	shadowUsed := used + cpus
-	for _, s := range k.starts {
-		used += s.cpus
-		t.started(s, now, forecast)
-	}
-	t.area(k.at, usable, used, shadowUsed)
 }
 
-// started counts one live start.
-func (t *tally) started(s start, now wlm.Time, forecast map[wlm.JobID]wlm.Time) {
-	m, known := t.pop(s.key)
-	x := sample{job: s.job, due: s.due, live: now, shadow: m.at, run: -1}
-	switch {
-	case known && m.pass == t.passes:
-		t.agreed++
-	case known:
-		t.sooner++
-	case forecast[s.key] > now:
-		x.shadow = forecast[s.key]
-		t.later++
-	default:
-		t.never++
-	}
-	if !known || m.pass != t.passes {
-		if len(t.examples) == maxExamples {
-			t.examples = t.examples[1:]
-		}
-		t.examples = append(t.examples, &ctlv1.ShadowJob{Job: uint32(s.job), Live: int64(now), Shadow: int64(x.shadow)})
-	}
-	if x.shadow == 0 {
-		return
-	}
-	if len(t.samples) < maxSamples {
-		t.byJob[s.job] = len(t.samples)
-		t.samples = append(t.samples, x)
-		return
-	}
-	delete(t.byJob, t.samples[t.next].job)
-	t.samples[t.next], t.byJob[s.job] = x, t.next
-	t.next = (t.next + 1) % maxSamples
-}
-
-// pop takes the oldest start of the shadow that is ahead of the live side.
-func (t *tally) pop(key wlm.JobID) (mark, bool) {
-	list := t.ahead[key]
-	if len(list) == 0 {
-		return mark{}, false
-	}
-	if len(list) == 1 {
-		delete(t.ahead, key)
-	} else {
-		t.ahead[key] = list[1:]
-	}
-	return list[0], true
-}
-
-// area weights the share in use after the pass before with the time since.
-func (t *tally) area(at time.Time, usable, live, shadow int) {
-	if !t.last.IsZero() {
-		dt := at.Sub(t.last).Seconds()
-		t.liveArea += dt * t.liveNow
-		t.shadowArea += dt * t.shadowNow
-		t.seconds += dt
-	}
-	t.last, t.liveNow, t.shadowNow = at, 0, 0
-	if usable > 0 {
-		t.liveNow, t.shadowNow = float64(live)/float64(usable), float64(min(shadow, usable))/float64(usable)
-	}
-}
-
-// miss counts a live pass that the shadow did not make. Of the jobs that
-// started then, only those count that it had started before.
-func (t *tally) miss(k *ticket) {
+// miss counts a live pass that the shadow left out.
+func (t *tally) miss(live time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.missed++
-	t.live.add(k.took)
-	now := wlm.TimeOf(k.at)
-	for _, s := range k.starts {
-		if len(t.ahead[s.key]) > 0 {
-			t.started(s, now, nil)
+	t.live.add(live)
+}
+
+func (t *tally) liveStart(s *sample, at wlm.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.live = at
+	t.started(s)
+}
+
+func (t *tally) shadowStart(s *sample, at wlm.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.shadow = at
+	t.started(s)
+}
+
+// started files a job that one more side has started.
+func (t *tally) started(s *sample) {
+	if s.live == 0 || s.shadow == 0 {
+		t.half[s] = struct{}{}
+		return
+	}
+	delete(t.half, s)
+	switch {
+	case s.shadow+same < s.live:
+		t.sooner++
+	case s.live+same < s.shadow:
+		t.later++
+	default:
+		t.agreed++
+	}
+	if d := s.shadow - s.live; d > same || d < -same {
+		if len(t.examples) == maxExamples {
+			t.examples = t.examples[1:]
 		}
+		t.examples = append(t.examples, &ctlv1.ShadowJob{Job: uint32(s.job), Live: int64(s.live), Shadow: int64(s.shadow)})
+	}
+	if len(t.both) < maxSamples {
+		t.both = append(t.both, s)
+		return
+	}
+	t.both[t.next] = s
+	t.next = (t.next + 1) % maxSamples
+}
+
+// drop forgets a job that one side took back; s may be nil.
+func (t *tally) drop(s *sample) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.half, s)
+}
+
+// ran notes how long a job ran.
+func (t *tally) ran(s *sample, seconds float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.run = seconds
+}
+
+// forecast notes when the shadow would start what it has not started.
+func (t *tally) forecast(by map[wlm.JobID]wlm.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for s := range t.half {
+		if s.shadow == 0 {
+			s.forecast = by[s.key]
+		}
+	}
+}
+
+// area counts seconds with so many CPUs in use on either side.
+func (t *tally) area(seconds float64, usable, live, shadow int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.usable += seconds * float64(usable)
+	t.liveArea += seconds * float64(live)
+	t.shadowArea += seconds * float64(shadow)
+}
+
+// overheldFor counts CPU seconds that the shadow's history gave to a job that
+// had ended.
+func (t *tally) overheldFor(cpuSeconds float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.overheld += cpuSeconds
+}
+
+// at says how late it is.
+func (t *tally) at(now wlm.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.now = now
+}
+
+// share says how many CPUs are in use after a pass.
+func (t *tally) share(usable, live, shadow int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.liveShare, t.shadowShare = 0, 0
+	if usable > 0 {
+		t.liveShare, t.shadowShare = float64(live)/float64(usable), float64(shadow)/float64(usable)
 	}
 }
 
@@ -160,57 +184,76 @@ func (t *tally) problem(err error) {
 	t.problemText = err.Error()
 }
 
-// ended notes a job's runtime, or that it will not start any more.
-func (t *tally) ended(j *wlm.Job) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if i, ok := t.byJob[j.ID]; ok && j.Start > 0 && j.End >= j.Start {
-		t.samples[i].run = float64(j.End - j.Start)
-	}
-	delete(t.ahead, j.ID)
-}
-
 // Report tells how the shadow compares so far. Who the shadow is, the caller
 // knows.
 func (s *Shadow) Report() *ctlv1.ShadowReport {
-	t := &s.tally
+	t := s.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := &ctlv1.ShadowReport{Passes: t.passes, Missed: t.missed, Agreed: t.agreed, Sooner: t.sooner, Later: t.later, Never: t.never,
-		LastError: t.problemText, Compared: uint64(len(t.samples)), Examples: slices.Clone(t.examples),
-		LiveSide: &ctlv1.ShadowSide{}, ShadowSide: &ctlv1.ShadowSide{}}
-	for _, list := range t.ahead { // those that wait still on the live side
-		if list[0].pass < t.passes {
-			r.Sooner += uint64(len(list))
-		}
-	}
+	r := &ctlv1.ShadowReport{Passes: t.passes, Missed: t.missed, Agreed: t.agreed, Sooner: t.sooner, Later: t.later,
+		LastError: t.problemText, OverheldCpuSeconds: t.overheld, LiveSide: &ctlv1.ShadowSide{}, ShadowSide: &ctlv1.ShadowSide{}}
+	waiting := t.halves(r)
 	if all := r.Agreed + r.Sooner + r.Later + r.Never; all > 0 {
 		r.Agreement = percent * float64(r.Agreed) / float64(all)
 	}
+	r.Examples = slices.Clone(t.examples)
+	for _, x := range waiting[max(len(waiting)+len(r.Examples)-maxExamples, 0):] {
+		r.Examples = append(r.Examples, &ctlv1.ShadowJob{Job: uint32(x.job), Live: int64(x.live), Shadow: int64(x.forecast)})
+	}
 	t.live.fill(r.LiveSide)
 	t.shadow.fill(r.ShadowSide)
+	r.Compared = uint64(len(t.both) + len(t.half))
 	t.waits(r.LiveSide, func(x *sample) wlm.Time { return x.live })
 	t.waits(r.ShadowSide, func(x *sample) wlm.Time { return x.shadow })
-	if t.seconds > 0 {
-		r.LiveSide.Utilization = percent * t.liveArea / t.seconds
-		r.ShadowSide.Utilization = percent * t.shadowArea / t.seconds
-	} else {
-		r.LiveSide.Utilization, r.ShadowSide.Utilization = percent*t.liveNow, percent*t.shadowNow
+	r.LiveSide.Utilization, r.ShadowSide.Utilization = percent*t.liveShare, percent*t.shadowShare
+	if t.usable > 0 {
+		r.LiveSide.Utilization = percent * t.liveArea / t.usable
+		r.ShadowSide.Utilization = percent * max(t.shadowArea-t.overheld, 0) / t.usable
 	}
 	return r
 }
 
-// waits fills in the figures of the jobs that both sides started.
+// halves counts the jobs that one side has started, and returns those that the
+// shadow keeps waiting, the latest last.
+func (t *tally) halves(r *ctlv1.ShadowReport) (waiting []*sample) {
+	for x := range t.half {
+		switch {
+		case x.live == 0 && x.shadow+same < t.now:
+			r.Sooner++
+		case x.live == 0:
+		case x.forecast > 0 && x.live+same < t.now:
+			r.Later++
+			waiting = append(waiting, x)
+		case x.live+same < t.now || x.forecast == 0:
+			r.Never++
+			waiting = append(waiting, x)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *sample) int { return cmp.Or(cmp.Compare(a.live, b.live), cmp.Compare(a.job, b.job)) })
+	return waiting
+}
+
+// waits fills in the figures of the jobs that either side started; one that
+// still waits has waited as long as it has so far.
 func (t *tally) waits(side *ctlv1.ShadowSide, at func(*sample) wlm.Time) {
-	var waits []float64
+	waits := make([]float64, 0, len(t.both)+len(t.half))
 	var sum, slow float64
 	ended := 0
-	for i := range t.samples {
-		x := &t.samples[i]
-		w := float64(max(at(x)-x.due, 0))
+	add := func(x *sample) float64 {
+		start := at(x)
+		if start == 0 {
+			start = t.now
+		}
+		w := float64(max(start-x.due, 0))
 		waits = append(waits, w)
 		sum += w
-		if x.run >= 0 {
+		return w
+	}
+	for x := range t.half {
+		add(x)
+	}
+	for _, x := range t.both {
+		if w := add(x); x.run >= 0 {
 			slow += math.Max(1, (w+x.run)/math.Max(x.run, shortRun))
 			ended++
 		}

@@ -34,6 +34,9 @@ type Options struct {
 	// MaxSteps ends the run after so many steps, without asking what became of
 	// the jobs: for measuring passes. 0: no bound.
 	MaxSteps int
+	// Shadow, if set, plans beside the run, in a history of its own. The run goes on
+	// until that has nothing more to do either.
+	Shadow *pass.Shadow
 	// Progress, if set, hears now and then how many jobs have ended.
 	Progress func(ended, jobs int, now time.Time)
 	Log      *slog.Logger
@@ -150,6 +153,10 @@ func newSim(o Options) (*sim, error) {
 	s.sched, s.sel, s.prio = &timed{Plugin: o.Sched}, &timed{Plugin: o.Select}, &timed{Plugin: o.Priority}
 	s.r = pass.New(pass.Options{Loop: s, Sched: s.sched, Select: s.sel, Priority: s.prio, Outlooks: s.outlooks,
 		Settings: o.Settings, Age: o.Age, Now: func() time.Time { return time.Unix(int64(s.now), 0) }, Log: o.Log}, &s.c.Tables)
+	if o.Shadow != nil {
+		o.Shadow.Clock(s.r)
+		s.r.Attach(o.Shadow)
+	}
 	return s, nil
 }
 
@@ -225,6 +232,11 @@ func (s *sim) following() (at wlm.Time, ok bool) {
 	if t, failing := s.faults.next(); failing && (ok || len(s.faults.away) > 0 && s.ended < len(s.o.Workload.Jobs)) {
 		consider(t)
 	}
+	if s.o.Shadow != nil {
+		if t := s.o.Shadow.Due(); !t.IsZero() {
+			consider(max(wlm.TimeOf(t.Add(time.Second-1)), s.now))
+		}
+	}
 	if due := s.r.Due(); ok && due > s.now { // while there is something to wait for
 		consider(due)
 	}
@@ -261,6 +273,11 @@ func (s *sim) step(ctx context.Context) error {
 	}
 	if err := s.passes(ctx); err != nil {
 		return err
+	}
+	if s.o.Shadow != nil {
+		if err := s.o.Shadow.CatchUp(ctx); err != nil {
+			return err
+		}
 	}
 	return s.err
 }

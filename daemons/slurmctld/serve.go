@@ -521,6 +521,7 @@ func (d *daemon) reconfigure(ctx context.Context, dryRun bool) (changes, warning
 	d.keep()
 	d.setLevel(next)
 	d.runner.Configure(clusterconf.Policy(next))
+	d.shadowRules(clusterconf.Settings(next))
 	d.view.Read(func(t *cluster.Tables) {
 		for _, n := range t.Nodes {
 			d.fleet.Send(n.Name, &nodev1.ToNode{Body: &nodev1.ToNode_Reconfigured{Reconfigured: &nodev1.Reconfigured{}}})

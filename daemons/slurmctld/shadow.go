@@ -7,8 +7,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/sluice-hpc/sluice/core/cluster"
 	"github.com/sluice-hpc/sluice/core/pass"
 	"github.com/sluice-hpc/sluice/core/pluginhost"
+	"github.com/sluice-hpc/sluice/daemons/internal/clusterconf"
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/sched"
@@ -58,7 +60,7 @@ func (d *daemon) startShadow(ctx context.Context, kind, name, path string) ([]st
 		s.candidate.Close(start)
 		return nil, err
 	}
-	o := pass.ShadowOptions{Sched: s.candidate, Select: s.other, Log: d.log.With("shadow", spec.String())}
+	o := pass.ShadowOptions{Sched: s.candidate, Select: s.other, Rules: clusterconf.Settings(d.config()), Log: d.log.With("shadow", spec.String())}
 	if kind == selector.Kind {
 		o.Sched, o.Select = s.other, s.candidate
 	}
@@ -160,6 +162,15 @@ func (d *daemon) promote(ctx context.Context, kind, name string) ([]string, erro
 	}
 	d.endShadow(s)
 	return said, nil
+}
+
+// shadowRules tells the shadows by which rules their histories go on.
+func (d *daemon) shadowRules(rules cluster.Settings) {
+	d.set.shadowMu.Lock()
+	defer d.set.shadowMu.Unlock()
+	for _, s := range d.set.shadows {
+		s.shadow.SetRules(rules)
+	}
 }
 
 // shadowReports tells how the shadows compare.
