@@ -16,23 +16,27 @@ import (
 // priorities, what holds a job back, how long it runs) is the live side's.
 //
 // How long a job runs is known when it has ended on the live side. Of a job that
-// started sooner here, that is after its end here: until then it holds what it
-// has, at most to its limit. So the history errs against the shadow, and how much
-// is summed up in tally.overheld.
+// started sooner here, that is after its end here: it runs as long as the user's
+// jobs did lately, as a part of their limits. What that was too long or too short
+// by, in CPU seconds, later such jobs give back, so that the history has neither
+// more nor less work to do than the live side.
 //
 // It is for one goroutine.
 type history struct {
-	c     *cluster.Cluster
-	feed  *feed
-	tally *tally
-	lives map[lifeKey]*life
-	seen  map[wlm.JobID]bool    // arrays
-	runs  map[wlm.JobID]lifeKey // what the history started, by its id there
-	ends  runEnds
-	used  ledger // here
-	live  ledger
-	cause bool // something that could let a job start came since the last pass
-	now   wlm.Time
+	c      *cluster.Cluster
+	feed   *feed
+	tally  *tally
+	lives  map[lifeKey]*life
+	seen   map[wlm.JobID]bool    // arrays
+	runs   map[wlm.JobID]lifeKey // what the history started, by its id there
+	ends   runEnds
+	used   ledger // here
+	live   ledger
+	habits map[wlm.UID]*habit
+	all    habit
+	debt   float64 // CPU seconds by which guessed runs were too short, less those too long
+	cause  bool    // something that could let a job start came since the last pass
+	now    wlm.Time
 }
 
 // lifeKey is a job, or a task of an array.
@@ -91,7 +95,7 @@ type runEnd struct {
 	at    wlm.Time
 	id    wlm.JobID
 	start wlm.Time // of the run that is meant
-	limit bool     // its limit ends then: what the live side does is not known yet
+	guess bool     // it is not known yet when the live run ends
 }
 
 type runEnds []runEnd
@@ -111,12 +115,79 @@ func (e *runEnds) Pop() any {
 	return x
 }
 
+// habit is how long jobs lately ran, and how long they could have.
+type habit struct{ run, limit, limited, jobs float64 }
+
+// add forgets what was a hundred jobs ago.
+func (h *habit) add(run, limit float64) {
+	const keep = 0.99
+	h.run, h.jobs = keep*h.run+run, keep*h.jobs+1
+	h.limit, h.limited = keep*h.limit+limit, keep*h.limited
+	if limit > 0 {
+		h.limited += run
+	}
+}
+
+// learn takes how long a job held its nodes on the live side.
+func (h *history) learn(j *wlm.Job, run wlm.Time) {
+	x := h.habits[j.Spec.User]
+	if x == nil {
+		const most = 10_000 // users
+		if len(h.habits) == most {
+			clear(h.habits)
+		}
+		x = &habit{}
+		h.habits[j.Spec.User] = x
+	}
+	limit := float64(0)
+	if j.TimeLimit != wlm.Unlimited {
+		limit = float64(j.TimeLimit) * 60
+	}
+	x.add(float64(run), limit)
+	h.all.add(float64(run), limit)
+}
+
+// guess is how long a job that starts now will hold its nodes; 0: that cannot be
+// told.
+func (h *history) guess(j *wlm.Job) wlm.Time {
+	const enough = 3 // jobs
+	x := &h.all
+	if own := h.habits[j.Spec.User]; own != nil && own.jobs >= enough {
+		x = own
+	}
+	switch {
+	case j.End > 0 && x.limit > 0:
+		return max(min(wlm.Time(float64(j.End-j.Start)*x.limited/x.limit), j.End-j.Start), 1)
+	case j.End > 0:
+		return j.End - j.Start
+	case x.jobs > 0:
+		return max(wlm.Time(x.run/x.jobs), 1)
+	}
+	return 0
+}
+
+// repay makes a guessed run longer or shorter by what former ones were misjudged.
+func (h *history) repay(run wlm.Time, j *wlm.Job, cpus int) wlm.Time {
+	if run == 0 || cpus == 0 {
+		return run
+	}
+	more := wlm.Time(h.debt / float64(cpus))
+	most := 2 * run // so that one job does not pay for all
+	if j.End > 0 {
+		most = min(most, j.End-j.Start)
+	}
+	paid := max(min(run+more, most), run/2, 1)
+	h.debt -= float64(paid-run) * float64(cpus)
+	return paid
+}
+
 // firstOwn is the first id of tasks that a history starts; live ones are below.
 const firstOwn wlm.JobID = 1 << 31
 
 func newHistory(rules cluster.Settings, t *tally) *history {
 	return &history{c: cluster.Beside(rules, firstOwn), feed: newFeed(), tally: t, lives: map[lifeKey]*life{}, seen: map[wlm.JobID]bool{},
-		runs: map[wlm.JobID]lifeKey{}, used: ledger{jobs: map[wlm.JobID]int{}}, live: ledger{jobs: map[wlm.JobID]int{}}}
+		habits: map[wlm.UID]*habit{},
+		runs:   map[wlm.JobID]lifeKey{}, used: ledger{jobs: map[wlm.JobID]int{}}, live: ledger{jobs: map[wlm.JobID]int{}}}
 }
 
 // seed takes what there is when the history begins.
@@ -292,6 +363,7 @@ func (h *history) ended(e *cluster.Event, k lifeKey, l *life) error {
 		return nil
 	}
 	l.gone, l.hold = true, max(e.Time-l.live, 0)
+	h.learn(j, l.hold)
 	h.tally.ran(l.sample, float64(max(j.End-l.live, 0)))
 	if l.start == 0 {
 		return nil
@@ -300,8 +372,9 @@ func (h *history) ended(e *cluster.Event, k lifeKey, l *life) error {
 	if l.over {
 		until = l.until
 	}
-	if late := until - l.start - l.hold; late > 0 {
-		h.tally.overheldFor(float64(late) * float64(l.cpus))
+	if late := float64(until-l.start-l.hold) * float64(l.cpus); late > 0 || l.over {
+		h.debt -= late
+		h.tally.misjudged(late)
 	}
 	if l.over {
 		delete(h.lives, k)
@@ -368,7 +441,7 @@ func (h *history) array(e *cluster.Event) error {
 	if own := h.c.Job(j.ID); own != nil && own.IsArrayRecord() && own.State == wlm.Pending {
 		mine = own.ArrayTasks
 	}
-	if !h.seen[j.ArrayJob] {
+	if !h.seen[j.ArrayJob] || e.Kind == eventv1.Kind_JOB_REQUEUED { // it is new, or cancelled tasks wait again
 		h.seen[j.ArrayJob] = true
 		mine = tasks
 	} else {
@@ -445,7 +518,7 @@ func (h *history) advance(now wlm.Time) error {
 		if !runs || l == nil || l.id != x.id || l.start != x.start || l.over {
 			continue // it has ended before
 		}
-		if x.limit && l.live != 0 && l.live <= l.start {
+		if x.guess && l.live != 0 && (l.live <= l.start || x.at-l.live >= x.at-x.start) {
 			continue // the live run's end will be known in time
 		}
 		h.tick(max(h.now, x.at))
@@ -530,8 +603,9 @@ func (h *history) started(j *wlm.Job) {
 	switch {
 	case l.gone:
 		heap.Push(&h.ends, runEnd{j.Start + l.hold, j.ID, j.Start, false})
-	case j.End > 0:
-		over := h.c.Settings().OverTimeLimit
-		heap.Push(&h.ends, runEnd{j.End + wlm.Time(over)*60, j.ID, j.Start, true})
+	case l.live == 0:
+		if run := h.repay(h.guess(j), j, l.cpus); run > 0 {
+			heap.Push(&h.ends, runEnd{j.Start + run, j.ID, j.Start, true})
+		}
 	}
 }

@@ -27,7 +27,7 @@ type tally struct {
 	now                    wlm.Time
 	liveArea, shadowArea   float64 // CPU seconds
 	usable                 float64 // CPU seconds
-	overheld               float64 // CPU seconds
+	overheld, underheld    float64 // CPU seconds
 	liveShare, shadowShare float64 // of the usable CPUs, now
 }
 
@@ -153,12 +153,16 @@ func (t *tally) area(seconds float64, usable, live, shadow int) {
 	t.shadowArea += seconds * float64(shadow)
 }
 
-// overheldFor counts CPU seconds that the shadow's history gave to a job that
-// had ended.
-func (t *tally) overheldFor(cpuSeconds float64) {
+// misjudged counts CPU seconds that the shadow's history gave to a job that would
+// have ended, or, negative, took from one that would have run on.
+func (t *tally) misjudged(cpuSeconds float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.overheld += cpuSeconds
+	if cpuSeconds > 0 {
+		t.overheld += cpuSeconds
+	} else {
+		t.underheld -= cpuSeconds
+	}
 }
 
 // at says how late it is.
@@ -191,7 +195,7 @@ func (s *Shadow) Report() *ctlv1.ShadowReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := &ctlv1.ShadowReport{Passes: t.passes, Missed: t.missed, Agreed: t.agreed, Sooner: t.sooner, Later: t.later,
-		LastError: t.problemText, OverheldCpuSeconds: t.overheld, LiveSide: &ctlv1.ShadowSide{}, ShadowSide: &ctlv1.ShadowSide{}}
+		LastError: t.problemText, OverheldCpuSeconds: t.overheld, UnderheldCpuSeconds: t.underheld, LiveSide: &ctlv1.ShadowSide{}, ShadowSide: &ctlv1.ShadowSide{}}
 	waiting := t.halves(r)
 	if all := r.Agreed + r.Sooner + r.Later + r.Never; all > 0 {
 		r.Agreement = percent * float64(r.Agreed) / float64(all)
@@ -208,7 +212,7 @@ func (s *Shadow) Report() *ctlv1.ShadowReport {
 	r.LiveSide.Utilization, r.ShadowSide.Utilization = percent*t.liveShare, percent*t.shadowShare
 	if t.usable > 0 {
 		r.LiveSide.Utilization = percent * t.liveArea / t.usable
-		r.ShadowSide.Utilization = percent * max(t.shadowArea-t.overheld, 0) / t.usable
+		r.ShadowSide.Utilization = percent * max(t.shadowArea-t.overheld+t.underheld, 0) / t.usable
 	}
 	return r
 }

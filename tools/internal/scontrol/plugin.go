@@ -229,8 +229,8 @@ func shadowBlock(r *ctlv1.ShadowReport, details bool) string {
 	l, x := r.GetLiveSide(), r.GetShadowSide()
 	b.linef("WaitMean=%.1fs/%.1fs WaitP95=%.0fs/%.0fs BoundedSlowdown=%.2f/%.2f Utilization=%.1f%%/%.1f%% (live/shadow)", l.GetWaitMean(), x.GetWaitMean(),
 		l.GetWaitP95(), x.GetWaitP95(), l.GetSlowdown(), x.GetSlowdown(), l.GetUtilization(), x.GetUtilization())
-	if h := r.GetOverheldCpuSeconds(); h > 0 {
-		b.linef("Overheld=%.0f CPU seconds", h)
+	if over, under := r.GetOverheldCpuSeconds(), r.GetUnderheldCpuSeconds(); over+under > 0 {
+		b.linef("Overheld=%.0fs Underheld=%.0fs (CPU seconds)", over, under)
 	}
 	b.linef("PassP50=%s/%s PassP99=%s/%s PassMax=%s/%s (live/shadow)", millis(l.GetPassP50Us()), millis(x.GetPassP50Us()),
 		millis(l.GetPassP99Us()), millis(x.GetPassP99Us()), millis(l.GetPassMaxUs()), millis(x.GetPassMaxUs()))
@@ -271,6 +271,7 @@ func (s *session) dumpShadows(list []*ctlv1.ShadowReport) {
 		w.Float("agreement_percent", r.GetAgreement())
 		w.End()
 		w.Float("overheld_cpu_seconds", r.GetOverheldCpuSeconds())
+		w.Float("underheld_cpu_seconds", r.GetUnderheldCpuSeconds())
 		dumpSide(w, "live_side", r.GetLiveSide())
 		dumpSide(w, "shadow_side", r.GetShadowSide())
 		w.List("examples")

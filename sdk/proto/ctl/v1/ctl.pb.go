@@ -3476,31 +3476,32 @@ func (x *ShadowsReply) GetShadows() []*ShadowReport {
 
 // ShadowReport compares a shadow's own history with the live one.
 type ShadowReport struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Kind               string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Name               string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Version            string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Path               string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
-	Sha256             string                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	Pid                uint32                 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
-	Since              int64                  `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
-	State              string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // shadow, restarting, failed
-	LastError          string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	Live               string                 `protobuf:"bytes,10,opt,name=live,proto3" json:"live,omitempty"` // name of the live plugin of the kind
-	Passes             uint64                 `protobuf:"varint,11,opt,name=passes,proto3" json:"passes,omitempty"`
-	Missed             uint64                 `protobuf:"varint,12,opt,name=missed,proto3" json:"missed,omitempty"`        // live passes that it was too slow or too broken to judge
-	Agreed             uint64                 `protobuf:"varint,13,opt,name=agreed,proto3" json:"agreed,omitempty"`        // jobs that both started within a second
-	Sooner             uint64                 `protobuf:"varint,14,opt,name=sooner,proto3" json:"sooner,omitempty"`        // started by the shadow sooner, or by it alone so far
-	Later              uint64                 `protobuf:"varint,15,opt,name=later,proto3" json:"later,omitempty"`          // started by the shadow later, or forecast by it
-	Never              uint64                 `protobuf:"varint,16,opt,name=never,proto3" json:"never,omitempty"`          // started by the live one; the shadow has them wait, without a forecast
-	Agreement          float64                `protobuf:"fixed64,17,opt,name=agreement,proto3" json:"agreement,omitempty"` // agreed in percent of all four
-	LiveSide           *ShadowSide            `protobuf:"bytes,18,opt,name=live_side,json=liveSide,proto3" json:"live_side,omitempty"`
-	ShadowSide         *ShadowSide            `protobuf:"bytes,19,opt,name=shadow_side,json=shadowSide,proto3" json:"shadow_side,omitempty"`
-	Compared           uint64                 `protobuf:"varint,20,opt,name=compared,proto3" json:"compared,omitempty"`                                                  // jobs in the figures of both sides: those that either started
-	Examples           []*ShadowJob           `protobuf:"bytes,21,rep,name=examples,proto3" json:"examples,omitempty"`                                                   // the newest differences
-	OverheldCpuSeconds float64                `protobuf:"fixed64,22,opt,name=overheld_cpu_seconds,json=overheldCpuSeconds,proto3" json:"overheld_cpu_seconds,omitempty"` // that the shadow's history gave to jobs whose end was not known in time
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Kind                string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name                string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version             string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Path                string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Sha256              string                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Pid                 uint32                 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
+	Since               int64                  `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"`
+	State               string                 `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"` // shadow, restarting, failed
+	LastError           string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Live                string                 `protobuf:"bytes,10,opt,name=live,proto3" json:"live,omitempty"` // name of the live plugin of the kind
+	Passes              uint64                 `protobuf:"varint,11,opt,name=passes,proto3" json:"passes,omitempty"`
+	Missed              uint64                 `protobuf:"varint,12,opt,name=missed,proto3" json:"missed,omitempty"`        // live passes that it was too slow or too broken to judge
+	Agreed              uint64                 `protobuf:"varint,13,opt,name=agreed,proto3" json:"agreed,omitempty"`        // jobs that both started within a second
+	Sooner              uint64                 `protobuf:"varint,14,opt,name=sooner,proto3" json:"sooner,omitempty"`        // started by the shadow sooner, or by it alone so far
+	Later               uint64                 `protobuf:"varint,15,opt,name=later,proto3" json:"later,omitempty"`          // started by the shadow later, or forecast by it
+	Never               uint64                 `protobuf:"varint,16,opt,name=never,proto3" json:"never,omitempty"`          // started by the live one; the shadow has them wait, without a forecast
+	Agreement           float64                `protobuf:"fixed64,17,opt,name=agreement,proto3" json:"agreement,omitempty"` // agreed in percent of all four
+	LiveSide            *ShadowSide            `protobuf:"bytes,18,opt,name=live_side,json=liveSide,proto3" json:"live_side,omitempty"`
+	ShadowSide          *ShadowSide            `protobuf:"bytes,19,opt,name=shadow_side,json=shadowSide,proto3" json:"shadow_side,omitempty"`
+	Compared            uint64                 `protobuf:"varint,20,opt,name=compared,proto3" json:"compared,omitempty"`                                                     // jobs in the figures of both sides: those that either started
+	Examples            []*ShadowJob           `protobuf:"bytes,21,rep,name=examples,proto3" json:"examples,omitempty"`                                                      // the newest differences
+	OverheldCpuSeconds  float64                `protobuf:"fixed64,22,opt,name=overheld_cpu_seconds,json=overheldCpuSeconds,proto3" json:"overheld_cpu_seconds,omitempty"`    // that the shadow's history gave to jobs whose end was not known in time
+	UnderheldCpuSeconds float64                `protobuf:"fixed64,23,opt,name=underheld_cpu_seconds,json=underheldCpuSeconds,proto3" json:"underheld_cpu_seconds,omitempty"` // and that it took from such jobs
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ShadowReport) Reset() {
@@ -3683,6 +3684,13 @@ func (x *ShadowReport) GetExamples() []*ShadowJob {
 func (x *ShadowReport) GetOverheldCpuSeconds() float64 {
 	if x != nil {
 		return x.OverheldCpuSeconds
+	}
+	return 0
+}
+
+func (x *ShadowReport) GetUnderheldCpuSeconds() float64 {
+	if x != nil {
+		return x.UnderheldCpuSeconds
 	}
 	return 0
 }
@@ -4429,7 +4437,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\bmessages\x18\x01 \x03(\tR\bmessages\"\x10\n" +
 	"\x0eShadowsRequest\"E\n" +
 	"\fShadowsReply\x125\n" +
-	"\ashadows\x18\x01 \x03(\v2\x1b.sluice.ctl.v1.ShadowReportR\ashadows\"\x8f\x05\n" +
+	"\ashadows\x18\x01 \x03(\v2\x1b.sluice.ctl.v1.ShadowReportR\ashadows\"\xc3\x05\n" +
 	"\fShadowReport\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4455,7 +4463,8 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"shadowSide\x12\x1a\n" +
 	"\bcompared\x18\x14 \x01(\x04R\bcompared\x124\n" +
 	"\bexamples\x18\x15 \x03(\v2\x18.sluice.ctl.v1.ShadowJobR\bexamples\x120\n" +
-	"\x14overheld_cpu_seconds\x18\x16 \x01(\x01R\x12overheldCpuSeconds\"\xe2\x01\n" +
+	"\x14overheld_cpu_seconds\x18\x16 \x01(\x01R\x12overheldCpuSeconds\x122\n" +
+	"\x15underheld_cpu_seconds\x18\x17 \x01(\x01R\x13underheldCpuSeconds\"\xe2\x01\n" +
 	"\n" +
 	"ShadowSide\x12\x1b\n" +
 	"\twait_mean\x18\x01 \x01(\x01R\bwaitMean\x12\x19\n" +
