@@ -83,7 +83,7 @@ type Cluster struct {
 	keyOrder []string
 	records  records
 	resvLook wlm.Time // when reservations are looked at next; 0: at once
-	beside   bool // see Beside
+	beside   bool     // see Beside
 }
 
 type keyed struct {

@@ -103,18 +103,6 @@ func TestCandidatesThatFail(t *testing.T) {
 	w.running(2)
 }
 
-// picky is a scheduler that leaves jobs of user 1001 out.
-type picky struct{ policy }
-
-func (p *picky) Plan(ctx context.Context, v sched.View) (a sched.Agenda, err error) {
-	for j := range v.PendingByPriority() {
-		if j.Ready && j.User != 1001 {
-			a.Add(j.ID, sched.Skip)
-		}
-	}
-	return a, nil
-}
-
 func (w *world) shadow(p sched.Scheduler, sel selector.Selector) (*Shadow, *process) {
 	x := &process{policy: &policy{}, epoch: 1, Local: wirecall.NewLocal(sched.Handler(p), selector.Handler(sel))}
 	now := w.now
