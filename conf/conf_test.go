@@ -162,7 +162,9 @@ func TestErrors(t *testing.T) {
 		{"two resources", head + "SelectTypeParameters=CR_Core,CR_CPU_Memory\n" + tail, []string{
 			"3: SelectTypeParameters: CR_CORE,CR_CPU_MEMORY names several consumable resources: want one of CR_CPU, CR_Core and CR_Socket, each perhaps with _Memory"}},
 		{"preemption", head + "PreemptMode=CANCEL\n" + tail, []string{
-			"3: PreemptMode: CANCEL needs PreemptType=preempt/partition_prio or preempt/qos"}},
+			"3: PreemptMode: CANCEL needs PreemptType=preempt/partition_prio"}},
+		{"preemption by QOS", head + "PreemptMode=CANCEL\nPreemptType=preempt/qos\n" + tail, []string{
+			"4: PreemptType: preempt/qos needs QOS records, which this release does not keep; allowed are preempt/partition_prio and preempt/none"}},
 		{"scheduler options", head + "SchedulerParameters=bf_window=x,defer=3\n" + tail, []string{
 			"3: SchedulerParameters: bf_window=x: want a whole number of minutes", "3: SchedulerParameters: defer is a flag and takes no value"}},
 		{"exclusive keys", head + "PropagateResourceLimits=ALL\nPropagateResourceLimitsExcept=CORE\n" + tail, []string{

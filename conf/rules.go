@@ -144,7 +144,7 @@ func (l *loader) preemption() {
 	case c.PreemptType == "preempt/qos":
 		l.failKey("PreemptType", "preempt/qos needs QOS records, which this release does not keep; allowed are preempt/partition_prio and preempt/none")
 	case on && c.PreemptType == "":
-		l.failKey("PreemptMode", c.PreemptMode.Raw+" needs PreemptType=preempt/partition_prio or preempt/qos")
+		l.failKey("PreemptMode", c.PreemptMode.Raw+" needs PreemptType=preempt/partition_prio")
 	case c.PreemptType != "" && !on:
 		l.failKey("PreemptType", c.PreemptType+" needs PreemptMode=CANCEL, REQUEUE or SUSPEND")
 	case c.PreemptMode.Has("SUSPEND") && !c.PreemptMode.Has("GANG"):
