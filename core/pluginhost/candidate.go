@@ -98,6 +98,22 @@ func (p *Plugin) Disabled() bool {
 	return p.disabled
 }
 
+// Respec changes what a disabled plugin will be when it is enabled. It reports
+// false, and does nothing, for one that is in service.
+func (p *Plugin) Respec(spec Spec) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.disabled {
+		return false
+	}
+	if spec.Timeout == 0 {
+		spec.Timeout = defaultTimeout
+	}
+	spec.NeedSnapshot = p.spec.NeedSnapshot
+	p.spec = spec
+	return true
+}
+
 // Disable ends the service of a plugin that others can do without
 // (Spec.Optional), until Enable or a swap. Its calls fail meanwhile.
 func (p *Plugin) Disable(ctx context.Context) error {

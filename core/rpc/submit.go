@@ -48,9 +48,15 @@ func (s *Server) Submit(ctx context.Context, r *ctlv1.SubmitRequest) (*ctlv1.Sub
 	if len(r.GetKey()) > maxKey {
 		return nil, errs.Newf(op, errs.Invalid, "the submission's key has %d bytes, at most %d are allowed", len(r.GetKey()), maxKey)
 	}
-	messages, err := s.filterSubmit(ctx, &jobsubmit.Request{Spec: spec, Script: r.GetScript(), Caller: id.UID})
+	q := &jobsubmit.Request{Spec: spec, Script: r.GetScript(), Env: r.GetEnv(), Caller: id.UID}
+	messages, err := s.filterSubmit(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.Equal(q.Env, r.GetEnv()) {
+		if env, err = joinEnv(op, q.Env); err != nil {
+			return nil, err
+		}
 	}
 	own.put(spec)
 	cmd := &cluster.Submit{Spec: spec, Script: r.GetScript(), Env: env, Caller: caller(ctx), TestOnly: r.GetTestOnly()}

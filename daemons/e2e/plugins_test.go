@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -386,6 +387,19 @@ func (c *cluster) kept(program string) {
 	}
 	if st, err := os.Stat(filepath.Join(c.dir, "state", "plugins.json")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the file of changes: %v, %v", st, err)
+	}
+	conf := filepath.Join(c.dir, "etc", "slurm.conf")
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := append(bytes.Clone(text), "PluginOptions=sched/backfill:timeout=9s\n"...)
+	if err := os.WriteFile(conf, more, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("scontrol", "reconfigure")
+	if p := c.plugin("sched"); p.State != "disabled" || p.Name != "builtin" {
+		t.Errorf("disabled, and other options: %v", p)
 	}
 	c.ok("scontrol", "enable", "plugin", "sched/trouble")
 	again()

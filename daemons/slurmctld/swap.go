@@ -24,6 +24,7 @@ type trial struct {
 	p      *pluginhost.Plugin
 	c      *pluginhost.Candidate
 	passes bool
+	rests  *pluginhost.Spec // the plugin is disabled and stays so: only what enable starts is another
 }
 
 // try starts a plugin beside the one that serves and, where passes call it,
@@ -50,6 +51,10 @@ func (d *daemon) try(ctx context.Context, p *pluginhost.Plugin, passes bool, pre
 
 // adopt lets the tried plugin take over, and says what replaced what.
 func (d *daemon) adopt(ctx context.Context, t *trial) (string, error) {
+	if t.rests != nil && t.p.Respec(*t.rests) {
+		t.c.Discard()
+		return fmt.Sprintf("%s stays disabled; its options hold when it is enabled", t.rests), nil
+	}
 	was, is := t.p.Info(), t.c.Info()
 	adopt := func() error { return t.c.Adopt(ctx) }
 	var err error
@@ -292,9 +297,16 @@ func (d *daemon) tryAll(ctx context.Context, was, next *conf.Config, live bool) 
 			return nil, err
 		}
 		p := *s.plugin(d.set)
-		x, err := d.try(ctx, p, s.passes && live, func(ctx context.Context) (*pluginhost.Candidate, error) { return p.Prepare(ctx, spec) })
+		stays := s.value(was) == value && p.Disabled() // only its options are others
+		if now := p.Spec(); stays && (now.Name != spec.Name || now.Path != "") {
+			continue // what enable starts is another plugin, by scontrol reload
+		}
+		x, err := d.try(ctx, p, s.passes && live && !stays, func(ctx context.Context) (*pluginhost.Candidate, error) { return p.Prepare(ctx, spec) })
 		if err != nil {
 			return nil, fmt.Errorf("%s=%s: %w", s.key, value, err)
+		}
+		if stays {
+			x.rests = &spec
 		}
 		t.trials = append(t.trials, x)
 	}
@@ -304,7 +316,9 @@ func (d *daemon) tryAll(ctx context.Context, was, next *conf.Config, live bool) 
 	if live && (was.LaunchType != next.LaunchType || !sameOptions(was, next, next.LaunchType)) {
 		_, name, _ := strings.Cut(next.LaunchType, "/")
 		if t.nodes, err = d.prepareNodes(ctx, name, ""); err != nil {
-			return nil, fmt.Errorf("LaunchType=%s: %w", next.LaunchType, err)
+			// An error with a code of its own would be told without what is put before it.
+			text := strings.ReplaceAll(err.Error(), ": "+errs.UnknownPlugin.String(), "")
+			return nil, errs.Newf("slurmctld.Reconfigure", errs.State, "LaunchType=%s: %s", next.LaunchType, text)
 		}
 	}
 	return t, nil
@@ -346,6 +360,9 @@ func (t *turnover) tryFilters(ctx context.Context, was, next *conf.Config) error
 			x, err := d.try(ctx, p, false, func(ctx context.Context) (*pluginhost.Candidate, error) { return p.Prepare(ctx, spec) })
 			if err != nil {
 				return fmt.Errorf("JobSubmitPlugins=%s: %w", name, err)
+			}
+			if p.Disabled() {
+				x.rests = &spec
 			}
 			t.trials = append(t.trials, x)
 		}

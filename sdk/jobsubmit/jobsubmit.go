@@ -25,6 +25,7 @@ var Contracts = []uint32{Contract}
 type Request struct {
 	Spec    *wlm.Spec // may be changed in place
 	Script  []byte
+	Env     []string // Submit: NAME=value; may be changed in place
 	Caller  wlm.UID
 	Current *wlm.Job          // Modify: the job as it is
 	Changes map[string]string // Modify: scontrol's names; may be changed in place

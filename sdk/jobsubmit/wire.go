@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/plugin/wirecall"
@@ -39,7 +40,7 @@ func Handler(f Filter) wirecall.Handler {
 }
 
 func serve(ctx context.Context, do func(context.Context, *Request) ([]string, error), in *jobsubmitv1.Request, ask wirecall.Asker) (*jobsubmitv1.Reply, error) {
-	q := &Request{Ask: ask, Script: in.GetScript(), Caller: wlm.UID(in.GetSubmitUid()), Changes: maps.Clone(in.GetChanges())}
+	q := &Request{Ask: ask, Script: in.GetScript(), Env: slices.Clone(in.GetEnv()), Caller: wlm.UID(in.GetSubmitUid()), Changes: maps.Clone(in.GetChanges())}
 	if in.GetSpec() != nil {
 		q.Spec = wire.SpecOfWire(in.GetSpec())
 	}
@@ -65,6 +66,9 @@ func serve(ctx context.Context, do func(context.Context, *Request) ([]string, er
 	if !maps.Equal(q.Changes, in.GetChanges()) {
 		out.Changes, out.ChangesSet = q.Changes, true
 	}
+	if !slices.Equal(q.Env, in.GetEnv()) {
+		out.Env, out.EnvSet = q.Env, true
+	}
 	return out, nil
 }
 
@@ -88,7 +92,7 @@ func (c *Client) Modify(ctx context.Context, r *Request) ([]string, error) {
 }
 
 func (c *Client) ask(ctx context.Context, method string, r *Request) ([]string, error) {
-	in := &jobsubmitv1.Request{SubmitUid: uint32(r.Caller), Script: r.Script, Changes: r.Changes}
+	in := &jobsubmitv1.Request{SubmitUid: uint32(r.Caller), Script: r.Script, Changes: r.Changes, Env: r.Env}
 	if r.Spec != nil {
 		in.Spec = wire.SpecToWire(r.Spec)
 	}
@@ -111,6 +115,9 @@ func (c *Client) ask(ctx context.Context, method string, r *Request) ([]string, 
 	}
 	if out.GetChangesSet() {
 		r.Changes = out.GetChanges()
+	}
+	if out.GetEnvSet() {
+		r.Env = out.GetEnv()
 	}
 	return out.GetMessages(), nil
 }

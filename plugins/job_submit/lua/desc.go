@@ -16,6 +16,7 @@ type desc struct {
 	request *jobsubmit.Request
 	only    map[string]bool // Modify: the fields that the request changes; others read as not set
 	set     []string        // fields that the script assigned
+	env     []string        // the job's environment, NAME=value
 }
 
 // field reads and writes one field of job_desc. A nil write is read-only.
@@ -48,7 +49,9 @@ func (d *desc) get(l *glua.LState, name string) glua.LValue {
 		return glua.LString(d.request.Script)
 	case "argv":
 		return list(l, d.spec.Argv)
-	case "environment", "spank_job_env": // requests do not carry it to filters
+	case "environment":
+		return d.environment(l)
+	case "spank_job_env": // there are no SPANK plugins
 		return l.NewTable()
 	}
 	f, ok := fields[name]
@@ -74,6 +77,44 @@ func (d *desc) put(l *glua.LState, name string, v glua.LValue) {
 	if !slices.Contains(d.set, name) {
 		d.set = append(d.set, name)
 	}
+}
+
+// environment is the job's: its entries are read and assigned by name, nil
+// removes one. As in Slurm, it cannot be walked through.
+func (d *desc) environment(l *glua.LState) *glua.LTable {
+	find := func(name string) int {
+		return slices.IndexFunc(d.env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	t, meta := l.NewTable(), l.NewTable()
+	meta.RawSetString("__index", l.NewFunction(func(l *glua.LState) int {
+		name := l.CheckString(2)
+		if i := find(name); i >= 0 {
+			l.Push(glua.LString(d.env[i][len(name)+1:]))
+			return 1
+		}
+		l.Push(glua.LNil)
+		return 1
+	}))
+	meta.RawSetString("__newindex", l.NewFunction(func(l *glua.LState) int {
+		name, v := l.CheckString(2), l.Get(3)
+		if d.only != nil || name == "" || strings.ContainsAny(name, "=\x00") {
+			slog.Error("job_submit.lua assigns what cannot be set of an environment", "name", name)
+			return 0
+		}
+		i := find(name)
+		switch text := name + "=" + v.String(); {
+		case v == glua.LNil && i < 0:
+		case v == glua.LNil:
+			d.env = slices.Delete(d.env, i, i+1)
+		case i < 0:
+			d.env = append(d.env, text)
+		default:
+			d.env[i] = text
+		}
+		return 0
+	}))
+	l.SetMetatable(t, meta)
+	return t
 }
 
 // list is a table as Slurm makes it of a C array: from 0.

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,12 +66,12 @@ func New(o Options) (*Filter, error) {
 // Submit implements [jobsubmit.Filter] with slurm_job_submit.
 func (f *Filter) Submit(ctx context.Context, r *jobsubmit.Request) ([]string, error) {
 	spec := *r.Spec
-	d := &desc{spec: &spec, request: r}
+	d := &desc{spec: &spec, request: r, env: slices.Clone(r.Env)}
 	messages, err := f.run(ctx, "slurm_job_submit", r, func(s *state) []glua.LValue {
 		return []glua.LValue{d.table(s.lua), s.partitions(), glua.LNumber(r.Caller)}
 	})
 	if err == nil {
-		*r.Spec = spec
+		*r.Spec, r.Env = spec, d.env
 	}
 	return messages, err
 }

@@ -304,7 +304,7 @@ func TestLanguage(t *testing.T) {
 		"pairs of plain tables":    `local n = 0; for k, v in pairs({a=1, b=2}) do n = n + v end; assert(n == 3); assert(next({}) == nil)`,
 		"part_list by next":        `local k = next(parts); assert(parts[k].name == k)`,
 		"argv counts from 0":       `assert(d.argc == 2 and d.argv[0] == "job.sh" and d.argv[1] == "x")`,
-		"unknown fields are nil":   `assert(d.no_such == nil and d.environment.PATH == nil)`,
+		"unknown fields are nil":   `assert(d.no_such == nil and d.environment.NONE == nil)`,
 		"constants":                `assert(slurm.NO_VAL == 4294967294 and slurm.ERROR == -1 and slurm.SUCCESS == 0 and slurm.ESLURM_ACCESS_DENIED == 2002)`,
 		"fields of a partition":    `assert(parts.gpu.allow_accounts == "physics,ai" and parts.main.max_nodes == slurm.INFINITE and parts.short.state_up == 3)`,
 		"no answer passes":         `if true then return end`,

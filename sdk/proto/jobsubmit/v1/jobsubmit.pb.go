@@ -32,6 +32,7 @@ type Request struct {
 	Script        []byte                 `protobuf:"bytes,3,opt,name=script,proto3" json:"script,omitempty"`
 	Current       *v1.Job                `protobuf:"bytes,4,opt,name=current,proto3" json:"current,omitempty"`                                                                           // Modify: the job as it is
 	Changes       map[string]string      `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // Modify: scontrol's names
+	Env           []string               `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty"`                                                                                   // Submit: NAME=value, what the job was submitted with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +102,13 @@ func (x *Request) GetChanges() map[string]string {
 	return nil
 }
 
+func (x *Request) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
 // PartitionsReply answers the plugin's question Partitions, which has no payload.
 type PartitionsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -157,6 +165,8 @@ type Reply struct {
 	RefuseText    string                 `protobuf:"bytes,7,opt,name=refuse_text,json=refuseText,proto3" json:"refuse_text,omitempty"`
 	RefuseDetails []string               `protobuf:"bytes,8,rep,name=refuse_details,json=refuseDetails,proto3" json:"refuse_details,omitempty"` // whole lines for the user
 	ChangesSet    bool                   `protobuf:"varint,9,opt,name=changes_set,json=changesSet,proto3" json:"changes_set,omitempty"`
+	Env           []string               `protobuf:"bytes,10,rep,name=env,proto3" json:"env,omitempty"`                      // Submit, when the plugin changed it: all
+	EnvSet        bool                   `protobuf:"varint,11,opt,name=env_set,json=envSet,proto3" json:"env_set,omitempty"` // env counts, even if it is empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,25 +264,40 @@ func (x *Reply) GetChangesSet() bool {
 	return false
 }
 
+func (x *Reply) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *Reply) GetEnvSet() bool {
+	if x != nil {
+		return x.EnvSet
+	}
+	return false
+}
+
 var File_sdk_proto_jobsubmit_v1_jobsubmit_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc = "" +
 	"\n" +
-	"&sdk/proto/jobsubmit/v1/jobsubmit.proto\x12\x13sluice.jobsubmit.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\x98\x02\n" +
+	"&sdk/proto/jobsubmit/v1/jobsubmit.proto\x12\x13sluice.jobsubmit.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\xaa\x02\n" +
 	"\aRequest\x12'\n" +
 	"\x04spec\x18\x01 \x01(\v2\x13.sluice.wlm.v1.SpecR\x04spec\x12\x1d\n" +
 	"\n" +
 	"submit_uid\x18\x02 \x01(\rR\tsubmitUid\x12\x16\n" +
 	"\x06script\x18\x03 \x01(\fR\x06script\x12,\n" +
 	"\acurrent\x18\x04 \x01(\v2\x12.sluice.wlm.v1.JobR\acurrent\x12C\n" +
-	"\achanges\x18\x05 \x03(\v2).sluice.jobsubmit.v1.Request.ChangesEntryR\achanges\x1a:\n" +
+	"\achanges\x18\x05 \x03(\v2).sluice.jobsubmit.v1.Request.ChangesEntryR\achanges\x12\x10\n" +
+	"\x03env\x18\x06 \x03(\tR\x03env\x1a:\n" +
 	"\fChangesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
 	"\x0fPartitionsReply\x128\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\v2\x18.sluice.wlm.v1.PartitionR\n" +
-	"partitions\"\x87\x03\n" +
+	"partitions\"\xb2\x03\n" +
 	"\x05Reply\x12'\n" +
 	"\x04spec\x18\x01 \x01(\v2\x13.sluice.wlm.v1.SpecR\x04spec\x12\x1a\n" +
 	"\bmessages\x18\x02 \x03(\tR\bmessages\x12\x16\n" +
@@ -285,7 +310,10 @@ const file_sdk_proto_jobsubmit_v1_jobsubmit_proto_rawDesc = "" +
 	"refuseText\x12%\n" +
 	"\x0erefuse_details\x18\b \x03(\tR\rrefuseDetails\x12\x1f\n" +
 	"\vchanges_set\x18\t \x01(\bR\n" +
-	"changesSet\x1a:\n" +
+	"changesSet\x12\x10\n" +
+	"\x03env\x18\n" +
+	" \x03(\tR\x03env\x12\x17\n" +
+	"\aenv_set\x18\v \x01(\bR\x06envSet\x1a:\n" +
 	"\fChangesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BAZ?github.com/sluice-hpc/sluice/sdk/proto/jobsubmit/v1;jobsubmitv1b\x06proto3"

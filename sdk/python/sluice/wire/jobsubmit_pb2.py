@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from sluice.wire import wlm_pb2 as sdk_dot_proto_dot_wlm_dot_v1_dot_wlm__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sdk/proto/jobsubmit/v1/jobsubmit.proto\x12\x13sluice.jobsubmit.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\xe1\x01\n\x07Request\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.sluice.wlm.v1.Spec\x12\x12\n\nsubmit_uid\x18\x02 \x01(\r\x12\x0e\n\x06script\x18\x03 \x01(\x0c\x12#\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x12.sluice.wlm.v1.Job\x12:\n\x07\x63hanges\x18\x05 \x03(\x0b\x32).sluice.jobsubmit.v1.Request.ChangesEntry\x1a.\n\x0c\x43hangesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x0fPartitionsReply\x12,\n\npartitions\x18\x01 \x03(\x0b\x32\x18.sluice.wlm.v1.Partition\"\x9e\x02\n\x05Reply\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.sluice.wlm.v1.Spec\x12\x10\n\x08messages\x18\x02 \x03(\t\x12\x0e\n\x06refuse\x18\x03 \x01(\r\x12\x38\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\'.sluice.jobsubmit.v1.Reply.ChangesEntry\x12\x0f\n\x07refused\x18\x05 \x01(\x08\x12\x13\n\x0brefuse_kind\x18\x06 \x01(\r\x12\x13\n\x0brefuse_text\x18\x07 \x01(\t\x12\x16\n\x0erefuse_details\x18\x08 \x03(\t\x12\x13\n\x0b\x63hanges_set\x18\t \x01(\x08\x1a.\n\x0c\x43hangesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x41Z?github.com/sluice-hpc/sluice/sdk/proto/jobsubmit/v1;jobsubmitv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sdk/proto/jobsubmit/v1/jobsubmit.proto\x12\x13sluice.jobsubmit.v1\x1a\x1asdk/proto/wlm/v1/wlm.proto\"\xee\x01\n\x07Request\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.sluice.wlm.v1.Spec\x12\x12\n\nsubmit_uid\x18\x02 \x01(\r\x12\x0e\n\x06script\x18\x03 \x01(\x0c\x12#\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x12.sluice.wlm.v1.Job\x12:\n\x07\x63hanges\x18\x05 \x03(\x0b\x32).sluice.jobsubmit.v1.Request.ChangesEntry\x12\x0b\n\x03\x65nv\x18\x06 \x03(\t\x1a.\n\x0c\x43hangesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x0fPartitionsReply\x12,\n\npartitions\x18\x01 \x03(\x0b\x32\x18.sluice.wlm.v1.Partition\"\xbc\x02\n\x05Reply\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.sluice.wlm.v1.Spec\x12\x10\n\x08messages\x18\x02 \x03(\t\x12\x0e\n\x06refuse\x18\x03 \x01(\r\x12\x38\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\'.sluice.jobsubmit.v1.Reply.ChangesEntry\x12\x0f\n\x07refused\x18\x05 \x01(\x08\x12\x13\n\x0brefuse_kind\x18\x06 \x01(\r\x12\x13\n\x0brefuse_text\x18\x07 \x01(\t\x12\x16\n\x0erefuse_details\x18\x08 \x03(\t\x12\x13\n\x0b\x63hanges_set\x18\t \x01(\x08\x12\x0b\n\x03\x65nv\x18\n \x03(\t\x12\x0f\n\x07\x65nv_set\x18\x0b \x01(\x08\x1a.\n\x0c\x43hangesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x41Z?github.com/sluice-hpc/sluice/sdk/proto/jobsubmit/v1;jobsubmitv1b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sdk.proto.jobsubmit.v1.jobsubmit_pb2', globals())
@@ -27,13 +27,13 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _REPLY_CHANGESENTRY._options = None
   _REPLY_CHANGESENTRY._serialized_options = b'8\001'
   _REQUEST._serialized_start=92
-  _REQUEST._serialized_end=317
-  _REQUEST_CHANGESENTRY._serialized_start=271
-  _REQUEST_CHANGESENTRY._serialized_end=317
-  _PARTITIONSREPLY._serialized_start=319
-  _PARTITIONSREPLY._serialized_end=382
-  _REPLY._serialized_start=385
-  _REPLY._serialized_end=671
-  _REPLY_CHANGESENTRY._serialized_start=271
-  _REPLY_CHANGESENTRY._serialized_end=317
+  _REQUEST._serialized_end=330
+  _REQUEST_CHANGESENTRY._serialized_start=284
+  _REQUEST_CHANGESENTRY._serialized_end=330
+  _PARTITIONSREPLY._serialized_start=332
+  _PARTITIONSREPLY._serialized_end=395
+  _REPLY._serialized_start=398
+  _REPLY._serialized_end=714
+  _REPLY_CHANGESENTRY._serialized_start=284
+  _REPLY_CHANGESENTRY._serialized_end=330
 # @@protoc_insertion_point(module_scope)
