@@ -45,6 +45,7 @@ var tests = []test{
 	{"steps", rigWork, "srun within an allocation", stepRates},
 	{"e2e", rigWork, "jobs of /bin/true, submitted, run and finished", endToEnd},
 	{"swap", rigWork, "swaps of plugins under 100 submissions a second", swapCost},
+	{"shadow", rigWork, "live passes with and without a shadow, a stuck and a dying one", shadowCost},
 	{"client", rigQueue, "durable submissions through sdk/client, one connection", oneConnection},
 	{"array", rigQueue, "an array of a million tasks", millionTasks},
 	{"query", rigQueue, "commands with 10,000 pending jobs", queries},

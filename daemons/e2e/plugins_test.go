@@ -298,7 +298,7 @@ func (c *cluster) victim(kind string) int {
 // sinfo and the log tell; a good reload ends that. What cannot serve is refused
 // beforehand, and what answers nonsense changes nothing.
 func TestCrashLoop(t *testing.T) {
-	c := up(t, "--nodes", "1", "--cpus", "8", "--set", "LaunchType=launch/sim", "--add", "PluginOptions=sched/trouble:trigger=/nonexistent")
+	c := up(t, "--nodes", "1", "--cpus", "8", "--set", "LaunchType=launch/sim", "--add", "PluginOptions=sched/trouble:trigger=/nonexistent,timeout=2s")
 	dir := c.trouble("sched_trouble")
 	trigger := filepath.Join(dir, "trigger")
 	conf := filepath.Join(c.dir, "etc", "slurm.conf")
