@@ -61,6 +61,6 @@ func shadowCost(b *bench, c *cluster) {
 		b.report("shadow.pass."+name, "ms", "", figures[name+".pass"]...)
 	}
 	for _, name := range []string{"without", "with", "stopped", "killed"} {
-		b.report("shadow.submit_p99."+name, "ms", "", figures[name+".submit_p99"]...)
+		b.report("shadow.p99."+name, "ms", "", figures[name+".submit_p99"]...)
 	}
 }
