@@ -12,7 +12,7 @@ import (
 var fields = map[string]string{
 	"SlurmctldHost": "Hosts", "SlurmdLogFile": "SlurmdLog", "SlurmdPidFile": "SlurmdPid", "SlurmdSpoolDir": "SpoolDir",
 	"AllowQos": "AllowQOS", "DenyQos": "DenyQOS", "PriorityJobFactor": "PriorityJob",
-	"NodeHostname": "Hostname", "NodeAddr": "Addr", "Default": "IsDefault", "MaxNodes": "MaxNodes",
+	"NodeHostname": "Hostname", "NodeAddr": "Addr", "DisableRootJobs": "DisableRoot", "Default": "IsDefault", "MaxNodes": "MaxNodes",
 }
 
 // readHere are sections whose values package conf itself turns into others.

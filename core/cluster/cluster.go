@@ -55,9 +55,11 @@ type Settings struct {
 
 // Caller is who asks, proven by whoever took the request.
 type Caller struct {
-	UID   wlm.UID
-	GIDs  []wlm.GID
-	Admin bool // root, SlurmUser, or an operator's role
+	UID  wlm.UID
+	GIDs []wlm.GID
+	// Groups names the caller's groups, where a partition has AllowGroups.
+	Groups []string
+	Admin  bool // root, SlurmUser, or an operator's role
 }
 
 // Owns reports whether the caller may change the job.

@@ -3,7 +3,6 @@ package cluster
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
@@ -133,73 +132,6 @@ func (c *Cluster) everFits(spec *wlm.Spec) bool {
 		p := c.Partition(name)
 		return int(spec.MinNodes) <= len(p.NodeNames) && (p.MaxNodes == 0 || p.MaxNodes == wlm.Unset || spec.MinNodes <= p.MaxNodes)
 	})
-}
-
-// choosePartitions fills in the default partition and checks who may use those
-// asked for. It returns the first.
-func (c *Cluster) choosePartitions(op string, spec *wlm.Spec, who Caller) (*wlm.Partition, error) {
-	if len(spec.Partitions) == 0 {
-		for _, p := range c.Partitions {
-			if p.Default {
-				spec.Partitions = []string{p.Name}
-				break
-			}
-		}
-		if len(spec.Partitions) == 0 {
-			return nil, errs.Coded(op, errs.NoDefaultPartition, "no partition has Default=YES: name one with --partition")
-		}
-	}
-	c.alternate(spec)
-	var first *wlm.Partition
-	for _, name := range spec.Partitions {
-		p := c.Partition(name)
-		if p == nil {
-			return nil, errs.Coded(op, errs.InvalidPartition, "invalid partition specified: "+name).
-				With("the partitions are %s", strings.Join(c.partitionNames(), ", "))
-		}
-		if err := admits(op, p, spec, who); err != nil {
-			return nil, err
-		}
-		if first == nil {
-			first = p
-		}
-	}
-	return first, nil
-}
-
-func (c *Cluster) partitionNames() []string {
-	var out []string
-	for _, p := range c.Partitions {
-		if !p.Hidden {
-			out = append(out, p.Name)
-		}
-	}
-	return out
-}
-
-// admits checks a partition's rules about who may submit to it.
-func admits(op string, p *wlm.Partition, spec *wlm.Spec, who Caller) error {
-	switch {
-	case p.State == wlm.PartDrain || p.State == wlm.PartInactive:
-		return errs.Coded(op, errs.PartitionNotAvailable, fmt.Sprintf("partition %s is %s and takes no jobs", p.Name, p.State))
-	case p.ReqResv && spec.Reservation == "" && !who.Admin:
-		return errs.Coded(op, errs.ReservationInvalid, fmt.Sprintf("partition %s has ReqResv=YES: name a reservation with --reservation", p.Name))
-	case p.RootOnly && !who.Admin:
-		return errs.Coded(op, errs.AccessDenied, fmt.Sprintf("partition %s has RootOnly=YES", p.Name))
-	case p.DisableRoot && spec.User == 0:
-		return errs.Coded(op, errs.AccessDenied, fmt.Sprintf("partition %s has DisableRootJobs=YES", p.Name))
-	case len(p.AllowGroups) > 0 && !who.Admin && !slices.Contains(p.AllowGroups, spec.GroupName):
-		return errs.Coded(op, errs.PartitionGroup, fmt.Sprintf("partition %s has AllowGroups=%s", p.Name, strings.Join(p.AllowGroups, ",")))
-	case len(p.AllowAccounts) > 0 && !slices.Contains(p.AllowAccounts, spec.Account),
-		slices.Contains(p.DenyAccounts, spec.Account) && spec.Account != "":
-		return errs.Coded(op, errs.InvalidAccount, fmt.Sprintf("partition %s does not take account %q", p.Name, spec.Account))
-	case len(p.AllowQOS) > 0 && !slices.Contains(p.AllowQOS, spec.QOS),
-		slices.Contains(p.DenyQOS, spec.QOS) && spec.QOS != "":
-		return errs.Coded(op, errs.InvalidQOS, fmt.Sprintf("partition %s does not take QOS %q", p.Name, spec.QOS))
-	case len(p.AllocNodes) > 0 && !slices.Contains(p.AllocNodes, spec.AllocNode):
-		return errs.Coded(op, errs.AllocNodeDenied, fmt.Sprintf("partition %s has AllocNodes=%s", p.Name, strings.Join(p.AllocNodes, ",")))
-	}
-	return nil
 }
 
 // sizes checks node, task and memory counts and fills in defaults.

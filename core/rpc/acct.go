@@ -29,6 +29,9 @@ func (a accounting) Jobs(q *acctstorev1.Query, stream grpc.ServerStreamingServer
 	if q.GetCluster() == "" {
 		q.Cluster = a.deps.Cluster
 	}
+	if who := caller(stream.Context()); !who.Admin && a.private("jobs") {
+		q.Users = []uint32{uint32(who.UID)}
+	}
 	if q.GetNow() == 0 {
 		q.Now = int64(a.now())
 	}

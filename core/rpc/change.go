@@ -50,7 +50,7 @@ func (s *Server) UpdateJob(ctx context.Context, r *ctlv1.UpdateJobRequest) (*ctl
 	}
 	reply := &ctlv1.UpdateJobReply{Messages: messages, Results: failures(failed)}
 	for _, m := range mods {
-		got, err := s.deps.Loop.Do(ctx, &cluster.UpdateJob{Filter: m.filter, Verb: r.GetVerb(), Set: m.set, Text: r.GetText(), Caller: caller(ctx)})
+		got, err := s.deps.Loop.Do(ctx, &cluster.UpdateJob{Filter: m.filter, Verb: r.GetVerb(), Set: m.set, Text: r.GetText(), Caller: s.member(ctx)})
 		if err != nil {
 			return nil, err
 		}

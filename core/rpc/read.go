@@ -25,7 +25,7 @@ func (s *Server) Jobs(r *ctlv1.JobsRequest, stream grpc.ServerStreamingServer[ct
 			return err
 		}
 	}
-	q := view.Query{Filter: r.GetFilter(), Whole: r.GetWithSpec(), Now: s.now()}
+	q := s.listing(stream.Context(), view.Query{Filter: r.GetFilter(), Whole: r.GetWithSpec(), Now: s.now()}, r.GetHide())
 	if q.Whole {
 		who := caller(stream.Context())
 		q.Decorate = func(j *wlm.Job, info *ctlv1.JobInfo) { s.addresses(who, j, info) }
@@ -87,16 +87,25 @@ func (s *Server) info(ctx context.Context, j *wlm.Job) *ctlv1.JobInfo {
 }
 
 // Steps implements ctlv1.ControllerServer.
-func (s *Server) Steps(_ context.Context, r *ctlv1.StepsRequest) (*ctlv1.StepsReply, error) {
+func (s *Server) Steps(ctx context.Context, r *ctlv1.StepsRequest) (*ctlv1.StepsReply, error) {
 	steps, jobs, err := s.deps.View.Steps(r.GetFilter())
 	if err != nil {
 		return nil, err
 	}
 	reply := &ctlv1.StepsReply{Now: int64(s.now())}
+	sees, unseen := s.sightOf(ctx, r.GetHide()), map[wlm.JobID]bool{}
+	for _, j := range jobs {
+		unseen[j.ID] = !sees.job(j)
+	}
 	for _, st := range steps {
-		reply.Steps = append(reply.Steps, wire.StepToWire(st))
+		if !unseen[st.Job] {
+			reply.Steps = append(reply.Steps, wire.StepToWire(st))
+		}
 	}
 	for _, j := range jobs {
+		if unseen[j.ID] {
+			continue
+		}
 		reply.Jobs = append(reply.Jobs, s.deps.View.LeanInfo(j))
 	}
 	return reply, nil
@@ -108,6 +117,7 @@ func (s *Server) Nodes(r *ctlv1.NodesRequest, stream grpc.ServerStreamingServer[
 	if err != nil {
 		return err
 	}
+	nodes = s.seenNodes(stream.Context(), r, nodes)
 	now := int64(s.now())
 	if len(nodes) == 0 {
 		return stream.Send(&ctlv1.NodesReply{Now: now})
@@ -118,16 +128,6 @@ func (s *Server) Nodes(r *ctlv1.NodesRequest, stream grpc.ServerStreamingServer[
 		}
 	}
 	return nil
-}
-
-// Partitions implements ctlv1.ControllerServer.
-func (s *Server) Partitions(_ context.Context, r *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error) {
-	parts, err := s.deps.View.Partitions(r.GetName())
-	reply := &ctlv1.PartitionsReply{Partitions: parts}
-	if s.deps.Warnings != nil {
-		reply.Warnings = s.deps.Warnings()
-	}
-	return reply, err
 }
 
 // Script implements ctlv1.ControllerServer.

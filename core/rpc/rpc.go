@@ -127,6 +127,7 @@ type Server struct {
 	panics  atomic.Uint64
 	garbage atomic.Uint64
 	denied  atomic.Uint64
+	groups  groupCache
 }
 
 type counter struct{ calls, failed atomic.Uint64 }

@@ -59,7 +59,7 @@ func (s *Server) Submit(ctx context.Context, r *ctlv1.SubmitRequest) (*ctlv1.Sub
 		}
 	}
 	own.put(spec)
-	cmd := &cluster.Submit{Spec: spec, Script: r.GetScript(), Env: env, Caller: caller(ctx), TestOnly: r.GetTestOnly()}
+	cmd := &cluster.Submit{Spec: spec, Script: r.GetScript(), Env: env, Caller: s.member(ctx), TestOnly: r.GetTestOnly()}
 	if r.GetKey() != "" {
 		// A key is its user's own: nobody can guess his way to another's job.
 		cmd.Key = strconv.FormatUint(uint64(id.UID), 10) + ":" + r.GetKey()

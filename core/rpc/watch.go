@@ -17,6 +17,9 @@ const watchChunk = 500 // jobs of a message of the snapshot
 
 // WatchJob implements ctlv1.ControllerServer.
 func (s *Server) WatchJob(r *ctlv1.WatchJobRequest, stream grpc.ServerStreamingServer[ctlv1.JobInfo]) error {
+	if j, who := s.deps.View.Job(wlm.JobID(r.GetJob())), caller(stream.Context()); j != nil && !who.Owns(j) && s.private("jobs") {
+		return errs.Coded("rpc.WatchJob", errs.InvalidJobID)
+	}
 	w, err := s.deps.View.WatchJob(wlm.JobID(r.GetJob()))
 	if err != nil {
 		return err
@@ -46,6 +49,7 @@ func (s *Server) WatchJob(r *ctlv1.WatchJobRequest, stream grpc.ServerStreamingS
 func (s *Server) Watch(r *ctlv1.WatchRequest, stream grpc.ServerStreamingServer[ctlv1.WatchReply]) error {
 	w := s.deps.View.Watch()
 	defer w.Close()
+	sees := s.sightOf(stream.Context(), false)
 	want := interest(r)
 	if err := s.present(r, w, stream); err != nil {
 		return err
@@ -63,7 +67,7 @@ func (s *Server) Watch(r *ctlv1.WatchRequest, stream grpc.ServerStreamingServer[
 			return err
 		}
 		for _, i := range items {
-			if want(i.Event) {
+			if want(i.Event) && sees.event(i.Event) {
 				if err := stream.Send(&ctlv1.WatchReply{Position: pos, Event: i.Message()}); err != nil {
 					return err
 				}
@@ -86,6 +90,8 @@ func (s *Server) present(r *ctlv1.WatchRequest, w *view.Watcher, stream grpc.Ser
 		if err != nil {
 			return err
 		}
+		sees := s.sightOf(stream.Context(), false)
+		found = slices.DeleteFunc(found, func(x cluster.Match) bool { return !sees.job(x.Job) })
 		for part := range slices.Chunk(found, watchChunk) {
 			m := &ctlv1.WatchReply{Position: pos}
 			for _, x := range part {

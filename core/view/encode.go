@@ -44,6 +44,9 @@ type Query struct {
 	Filter *ctlv1.JobFilter
 	Whole  bool     // everything, as scontrol needs; else what lists show
 	Now    wlm.Time // for the replies
+	// Keep, if not nil, is the last word on each job that the filter selects:
+	// what the caller may see.
+	Keep func(*wlm.Job) bool
 	// Decorate, if not nil, may add to the message of each job of a whole
 	// listing what depends on who asks.
 	Decorate func(*wlm.Job, *ctlv1.JobInfo)
@@ -61,7 +64,7 @@ func (v *View) List(q Query, sink Sink) (missing []*ctlv1.JobRef, err error) {
 		}
 		slices.SortStableFunc(found, func(a, b cluster.Match) int { return cmp.Compare(a.Job.ID, b.Job.ID) })
 		for i, m := range found {
-			if i > 0 && m.Job == found[i-1].Job && m.Tasks == nil {
+			if i > 0 && m.Job == found[i-1].Job && m.Tasks == nil || q.Keep != nil && !q.Keep(m.Job) {
 				continue
 			}
 			j := m.Job
@@ -81,7 +84,7 @@ func (v *View) List(q Query, sink Sink) (missing []*ctlv1.JobRef, err error) {
 	}
 	for _, c := range v.jobs() {
 		for i, j := range c.jobs {
-			if !matches(j) {
+			if !matches(j) || q.Keep != nil && !q.Keep(j) {
 				continue
 			}
 			if err := w.add(j, &c.lean[i]); err != nil {

@@ -1,5 +1,7 @@
 package wlm
 
+import "slices"
+
 // Node is a node's record: what slurm.conf says of it, what it registered,
 // and what administrators did to it. What jobs use of it is derived from the
 // jobs and not part of it. Immutable once published.
@@ -152,6 +154,11 @@ type Partition struct {
 	JobDefaults    string
 	TRESWeights    string
 	CPUBind        string
+}
+
+// Admits reports whether AllowGroups lets somebody in who is in these groups.
+func (p *Partition) Admits(groups []string) bool {
+	return len(p.AllowGroups) == 0 || slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(p.AllowGroups, g) })
 }
 
 // Clone returns a copy that may be changed; its slices may not.

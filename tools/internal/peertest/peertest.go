@@ -257,7 +257,7 @@ func (f *Fake) Reservations(context.Context, *ctlv1.ReservationsRequest) (*ctlv1
 func (f *Fake) Partitions(_ context.Context, r *ctlv1.PartitionsRequest) (*ctlv1.PartitionsReply, error) {
 	m := &ctlv1.PartitionsReply{}
 	for _, p := range f.PartList {
-		if r.GetName() == "" || r.GetName() == p.GetPartition().GetName() {
+		if (r.GetName() == "" || r.GetName() == p.GetPartition().GetName()) && !(r.GetHide() && p.GetPartition().GetHidden()) {
 			m.Partitions = append(m.Partitions, p)
 		}
 	}

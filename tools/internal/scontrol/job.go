@@ -19,7 +19,7 @@ import (
 
 // showJobs is "show job [id]".
 func (s *session) showJobs(ctx context.Context, id string) {
-	request := &ctlv1.JobsRequest{Filter: &ctlv1.JobFilter{AllStates: true}, WithSpec: true}
+	request := &ctlv1.JobsRequest{Filter: &ctlv1.JobFilter{AllStates: true}, WithSpec: true, Hide: !s.All && id == ""}
 	for _, one := range hostlist.Split(id) {
 		ref, err := remote.Ref(one)
 		if err != nil {

@@ -192,7 +192,7 @@ func (s *session) getaddrs(ctx context.Context, words []string) {
 
 // showPartitions is "show partition [name]".
 func (s *session) showPartitions(ctx context.Context, name string) {
-	m, err := s.source.Partitions(ctx, &ctlv1.PartitionsRequest{Name: name})
+	m, err := s.source.Partitions(ctx, &ctlv1.PartitionsRequest{Name: name, Hide: !s.All})
 	switch {
 	case errs.CodeOf(err) == errs.InvalidPartition:
 		s.notFound("Partition " + name)
@@ -203,9 +203,7 @@ func (s *session) showPartitions(ctx context.Context, name string) {
 	}
 	var parts []*nodetext.Part
 	for _, info := range m.GetPartitions() {
-		if p := nodetext.PartOf(info); s.All || name != "" || !p.Hidden {
-			parts = append(parts, p)
-		}
+		parts = append(parts, nodetext.PartOf(info))
 	}
 	if s.Dump {
 		w := structured.New(s.out, s.Form)

@@ -148,9 +148,6 @@ func span(g *group, value func(*nodetext.Node) uint64) string {
 func num(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 
 func avail(s wlm.PartState) string {
-	if s == wlm.PartInactive {
-		return "inact"
-	}
 	return strings.ToLower(s.String())
 }
 

@@ -177,5 +177,5 @@ func (o *Options) wantsPart(p *nodetext.Part) bool {
 	if len(o.Partitions) > 0 {
 		return slices.Contains(o.Partitions, p.Name)
 	}
-	return o.All || !p.Hidden
+	return true // what is hidden, the controller has left out
 }

@@ -110,7 +110,7 @@ func once(ctx context.Context, o *Options, source Source, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	reply, err := source.Partitions(ctx, &ctlv1.PartitionsRequest{})
+	reply, err := source.Partitions(ctx, &ctlv1.PartitionsRequest{Hide: !o.All && len(o.Partitions) == 0})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type Options struct {
 	Flags                                                    uint32
 	AllStates                                                bool
 	Format, FormatNames, Sort                                string
-	NoHeader, Long, Array, Start, NoConvert, Expand          bool
+	NoHeader, Long, Array, Start, NoConvert, Expand, All     bool
 	OnlyState, PerPartition, NotMe                           bool
 	RunningOver, RunningUnder                                uint32 // seconds; 0: any
 	Iterate                                                  time.Duration
@@ -68,7 +68,7 @@ func table(p *parser) options.Table {
 	str, list, yes := options.String, options.List, options.Bool
 	t := options.Table{
 		{Long: "account", Short: 'A', Arg: options.Required, Meta: "accounts", Help: "only jobs of these accounts", Set: list(&o.Accounts)},
-		{Long: "all", Short: 'a', Help: "hidden partitions too", Set: options.Ignore()},
+		{Long: "all", Short: 'a', Help: "jobs in hidden partitions, too", Set: yes(&o.All)},
 		{Long: "array", Short: 'r', Help: "one line for each task of an array", Set: yes(&o.Array)},
 		{Long: "array-unique", Set: options.Ignore()},
 		{Long: "clusters", Short: 'M', Arg: options.Required, Meta: "names", Help: "only this cluster's name is accepted", Set: options.String(&p.o.Clusters)},
@@ -76,7 +76,7 @@ func table(p *parser) options.Table {
 		{Long: "federation", Set: options.Ignore()},
 		{Long: "format", Short: 'o', Arg: options.Required, Meta: "format", Help: "what to show, as %[[.]size]letter", Set: func(v string) error { o.Format, o.FormatNames = v, ""; return nil }},
 		{Long: "Format", Short: 'O', Arg: options.Required, Meta: "fields", Help: "what to show, as name[:[.]size],...", Set: func(v string) error { o.FormatNames, o.Format = v, ""; return nil }},
-		{Long: "hide", Set: options.Ignore()},
+		{Long: "hide", Help: "no jobs in hidden partitions (default)", Set: func(string) error { o.All = false; return nil }},
 		{Long: "iterate", Short: 'i', Arg: options.Required, Meta: "seconds", Help: "repeat every so many seconds", Set: func(v string) error {
 			n, err := strconv.Atoi(v)
 			if err != nil || n <= 0 {
@@ -220,6 +220,7 @@ func (p *parser) environment() {
 		}
 	}
 	o.Array = o.Array || p.getenv("SQUEUE_ARRAY") != ""
+	o.All = o.All || p.getenv("SQUEUE_ALL") != ""
 	o.PerPartition = o.PerPartition || p.getenv("SQUEUE_PRIORITY") != ""
 }
 
@@ -327,3 +328,7 @@ func (o *Options) wants(j row) bool {
 	}
 	return false
 }
+
+// hides reports whether jobs in hidden partitions are left out: they are not
+// when the command line names partitions or jobs.
+func (o *Options) hides() bool { return !o.All && len(o.Partitions) == 0 && len(o.Jobs) == 0 }

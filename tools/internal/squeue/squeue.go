@@ -210,7 +210,7 @@ func (r *run) fetch(ctx context.Context, withSpec bool) (rows []row, now int64, 
 	if o.NoUser {
 		return nil, r.clock().Unix(), nil
 	}
-	request := &ctlv1.JobsRequest{Filter: o.filter(), WithSpec: withSpec, MustExist: len(o.Jobs) == 1}
+	request := &ctlv1.JobsRequest{Filter: o.filter(), WithSpec: withSpec, MustExist: len(o.Jobs) == 1, Hide: o.hides()}
 	err = r.source.Jobs(ctx, request, func(m *ctlv1.JobsReply) error {
 		now = m.GetNow()
 		for _, info := range m.GetJobs() {
@@ -265,7 +265,7 @@ func (r *run) dump(ctx context.Context) error {
 	w := structured.New(r.stdout, r.opts.Form)
 	w.List("jobs")
 	now := r.clock().Unix()
-	request := &ctlv1.JobsRequest{Filter: r.opts.filter(), WithSpec: true, MustExist: len(r.opts.Jobs) == 1}
+	request := &ctlv1.JobsRequest{Filter: r.opts.filter(), WithSpec: true, MustExist: len(r.opts.Jobs) == 1, Hide: r.opts.hides()}
 	cluster := r.source.ClusterName()
 	if !r.opts.NoUser {
 		err := r.source.Jobs(ctx, request, func(m *ctlv1.JobsReply) error {

@@ -116,7 +116,7 @@ func byStep(a, b *stepRow) int {
 
 // steps fetches and prints the steps.
 func (r *run) steps(ctx context.Context) error {
-	reply, err := r.source.Steps(ctx, &ctlv1.StepsRequest{Filter: r.opts.filter()})
+	reply, err := r.source.Steps(ctx, &ctlv1.StepsRequest{Filter: r.opts.filter(), Hide: r.opts.hides()})
 	if err != nil {
 		return err
 	}

@@ -800,6 +800,7 @@ type JobsRequest struct {
 	Filter        *JobFilter             `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	WithSpec      bool                   `protobuf:"varint,2,opt,name=with_spec,json=withSpec,proto3" json:"with_spec,omitempty"`    // everything, as scontrol and --json need; else what lists show
 	MustExist     bool                   `protobuf:"varint,3,opt,name=must_exist,json=mustExist,proto3" json:"must_exist,omitempty"` // an unknown reference is an error, as in squeue -j with one id
+	Hide          bool                   `protobuf:"varint,4,opt,name=hide,proto3" json:"hide,omitempty"`                            // leave out jobs of partitions that are hidden, or closed to the caller's groups; operators see all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -851,6 +852,13 @@ func (x *JobsRequest) GetWithSpec() bool {
 func (x *JobsRequest) GetMustExist() bool {
 	if x != nil {
 		return x.MustExist
+	}
+	return false
+}
+
+func (x *JobsRequest) GetHide() bool {
+	if x != nil {
+		return x.Hide
 	}
 	return false
 }
@@ -1032,6 +1040,7 @@ func (x *JobsReply) GetNow() int64 {
 type StepsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Filter        *JobFilter             `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Hide          bool                   `protobuf:"varint,2,opt,name=hide,proto3" json:"hide,omitempty"` // as in JobsRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1071,6 +1080,13 @@ func (x *StepsRequest) GetFilter() *JobFilter {
 		return x.Filter
 	}
 	return nil
+}
+
+func (x *StepsRequest) GetHide() bool {
+	if x != nil {
+		return x.Hide
+	}
+	return false
 }
 
 type StepsReply struct {
@@ -1136,6 +1152,7 @@ func (x *StepsReply) GetNow() int64 {
 type NodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         string                 `protobuf:"bytes,1,opt,name=nodes,proto3" json:"nodes,omitempty"` // host list; empty: all
+	Hide          bool                   `protobuf:"varint,2,opt,name=hide,proto3" json:"hide,omitempty"`  // leave out nodes that are in such partitions only; see PartitionsRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1175,6 +1192,13 @@ func (x *NodesRequest) GetNodes() string {
 		return x.Nodes
 	}
 	return ""
+}
+
+func (x *NodesRequest) GetHide() bool {
+	if x != nil {
+		return x.Hide
+	}
+	return false
 }
 
 type NodeInfo struct {
@@ -1331,7 +1355,8 @@ func (x *NodesReply) GetNow() int64 {
 
 type PartitionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty: all
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`  // empty: all
+	Hide          bool                   `protobuf:"varint,2,opt,name=hide,proto3" json:"hide,omitempty"` // leave out partitions that are hidden, or closed to the caller's groups; operators see all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1371,6 +1396,13 @@ func (x *PartitionsRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *PartitionsRequest) GetHide() bool {
+	if x != nil {
+		return x.Hide
+	}
+	return false
 }
 
 type PartitionsReply struct {
@@ -4194,12 +4226,13 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12,\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x16.sluice.wlm.v1.IDRangeR\x05tasks\x12\x19\n" +
 	"\bhas_step\x18\x03 \x01(\bR\ahasStep\x12\x12\n" +
-	"\x04step\x18\x04 \x01(\rR\x04step\"{\n" +
+	"\x04step\x18\x04 \x01(\rR\x04step\"\x8f\x01\n" +
 	"\vJobsRequest\x120\n" +
 	"\x06filter\x18\x01 \x01(\v2\x18.sluice.ctl.v1.JobFilterR\x06filter\x12\x1b\n" +
 	"\twith_spec\x18\x02 \x01(\bR\bwithSpec\x12\x1d\n" +
 	"\n" +
-	"must_exist\x18\x03 \x01(\bR\tmustExist\"\xac\x01\n" +
+	"must_exist\x18\x03 \x01(\bR\tmustExist\x12\x12\n" +
+	"\x04hide\x18\x04 \x01(\bR\x04hide\"\xac\x01\n" +
 	"\aJobInfo\x12$\n" +
 	"\x03job\x18\x01 \x01(\v2\x12.sluice.wlm.v1.JobR\x03job\x120\n" +
 	"\aoutlook\x18\x02 \x01(\v2\x16.sluice.wlm.v1.OutlookR\aoutlook\x12\x1a\n" +
@@ -4210,16 +4243,18 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\"I\n" +
 	"\tJobsReply\x12*\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\x12\x10\n" +
-	"\x03now\x18\x02 \x01(\x03R\x03now\"@\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\"T\n" +
 	"\fStepsRequest\x120\n" +
-	"\x06filter\x18\x01 \x01(\v2\x18.sluice.ctl.v1.JobFilterR\x06filter\"u\n" +
+	"\x06filter\x18\x01 \x01(\v2\x18.sluice.ctl.v1.JobFilterR\x06filter\x12\x12\n" +
+	"\x04hide\x18\x02 \x01(\bR\x04hide\"u\n" +
 	"\n" +
 	"StepsReply\x12)\n" +
 	"\x05steps\x18\x01 \x03(\v2\x13.sluice.wlm.v1.StepR\x05steps\x12*\n" +
 	"\x04jobs\x18\x02 \x03(\v2\x16.sluice.ctl.v1.JobInfoR\x04jobs\x12\x10\n" +
-	"\x03now\x18\x03 \x01(\x03R\x03now\"$\n" +
+	"\x03now\x18\x03 \x01(\x03R\x03now\"8\n" +
 	"\fNodesRequest\x12\x14\n" +
-	"\x05nodes\x18\x01 \x01(\tR\x05nodes\"\x9a\x02\n" +
+	"\x05nodes\x18\x01 \x01(\tR\x05nodes\x12\x12\n" +
+	"\x04hide\x18\x02 \x01(\bR\x04hide\"\x9a\x02\n" +
 	"\bNodeInfo\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.sluice.wlm.v1.NodeR\x04node\x12\x1d\n" +
 	"\n" +
@@ -4235,9 +4270,10 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\n" +
 	"NodesReply\x12-\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x17.sluice.ctl.v1.NodeInfoR\x05nodes\x12\x10\n" +
-	"\x03now\x18\x02 \x01(\x03R\x03now\"'\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\";\n" +
 	"\x11PartitionsRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"k\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04hide\x18\x02 \x01(\bR\x04hide\"k\n" +
 	"\x0fPartitionsReply\x12<\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\v2\x1c.sluice.ctl.v1.PartitionInfoR\n" +
