@@ -213,7 +213,9 @@ func panel(title, label string, points []point, size func(*point) int) chart.Pan
 		x := float64(size(&points[i]))
 		for k, y := range []float64{ms(points[i].first), ms(points[i].quantile(0.5)),
 			ms(points[len(points)-1].first) * x / float64(size(&points[len(points)-1]))} {
-			lines[k].X, lines[k].Y = append(lines[k].X, x), append(lines[k].Y, max(y, 0.1))
+			if y > 0 { // all jobs may have started in the first pass
+				lines[k].X, lines[k].Y = append(lines[k].X, x), append(lines[k].Y, max(y, 0.1))
+			}
 		}
 	}
 	return chart.Panel{Title: title, XLabel: label, YLabel: "milliseconds", LogX: true, LogY: true, Lines: lines}

@@ -261,7 +261,7 @@ func (p *pass) fitAlone(tr *try, i int32, r *resv) int {
 // waitReserved handles a job that waits for its own reservation to begin, or
 // for somebody else's to end: it stops nobody.
 func (q *round) waitReserved(j *mirror.Job, sh *shape, en *sched.Entry, waits []*try) bool {
-	v := selector.Verdict{Jobs: []wlm.JobID{j.ID}}
+	var v selector.Verdict
 	for i, tr := range waits {
 		from, _ := tr.opens(q.p.now)
 		words, away := q.p.reservedAway(tr)
@@ -280,8 +280,14 @@ func (q *round) waitReserved(j *mirror.Job, sh *shape, en *sched.Entry, waits []
 		}
 	}
 	if v.Reason == 0 {
-		return false
+		return false // as of nearly all jobs: nothing may be allocated until here
 	}
+	return q.tellReserved(j, sh, en, waits, v)
+}
+
+// tellReserved forecasts the start of a job that waits for a reservation.
+func (q *round) tellReserved(j *mirror.Job, sh *shape, en *sched.Entry, waits []*try, v selector.Verdict) bool {
+	v.Jobs = []wlm.JobID{j.ID}
 	if en.WhenBlocked == sched.Reserve && q.mayReserve(waits) && q.req.Agenda.Reservations == 0 {
 		text := v.Text
 		q.reserve(j, waits, q.p.now, &v)
