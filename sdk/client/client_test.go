@@ -144,6 +144,36 @@ func TestSubmissionIsRepeatedWithItsKey(t *testing.T) {
 	}
 }
 
+// A call that another one's failure takes the connection from is made again.
+func TestCallsOutliveTheConnectionThatOthersGaveUp(t *testing.T) {
+	began, over := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	var slow, failing atomic.Int32
+	fake := &controller{submit: func(r *ctlv1.SubmitRequest) (*ctlv1.SubmitReply, error) {
+		switch {
+		case r.GetKey() == "slow" && slow.Add(1) == 1:
+			close(began)
+			<-over
+		case r.GetKey() == "failing" && failing.Add(1) == 1:
+			return nil, status.Error(codes.Unavailable, "a filter is away")
+		}
+		return &ctlv1.SubmitReply{JobId: 7}, nil
+	}}
+	c := open(t, clienttest.Serve(t, clienttest.Services{Controller: fake}).Target())
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Controller.Submit(t.Context(), &ctlv1.SubmitRequest{Key: "slow"})
+		done <- err
+	}()
+	<-began
+	if _, err := c.Controller.Submit(t.Context(), &ctlv1.SubmitRequest{Key: "failing"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || slow.Load() != 2 {
+		t.Errorf("error %v after %d tries", err, slow.Load())
+	}
+}
+
 func TestErrorsKeepKindCodeAndDetails(t *testing.T) {
 	fake := &controller{submit: func(*ctlv1.SubmitRequest) (*ctlv1.SubmitReply, error) {
 		return nil, errs.Coded("cluster.Submit", errs.InvalidPartition, "invalid partition specified: nopart")

@@ -16,7 +16,9 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/wire"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 const (
@@ -81,8 +83,9 @@ func (r *route) try(ctx context.Context, method string, do func(*grpc.ClientConn
 		cc, err := r.connect(ctx)
 		again := err != nil
 		if err == nil {
-			err = wire.ErrorOfStatus(do(cc))
-			again = r.another(cc, method, err)
+			raw := do(cc)
+			err = wire.ErrorOfStatus(raw)
+			again = r.another(cc, method, err) || r.left(cc, method, raw)
 		}
 		if err == nil || !again || r.single || time.Now().After(deadline) || ctx.Err() != nil {
 			return unreachable(err)
@@ -110,6 +113,17 @@ func (r *route) another(cc *grpc.ClientConn, method string, err error) bool {
 	}
 	r.drop(cc)
 	return true
+}
+
+// left tells whether a call ended because another one gave up the connection
+// that both had, so that it is to be made again.
+func (r *route) left(cc *grpc.ClientConn, method string, raw error) bool {
+	if status.Code(raw) != codes.Canceled || slices.Contains(once, method) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.conn != cc && !r.closed
 }
 
 // connect returns the present connection, or dials each controller once.
