@@ -68,6 +68,11 @@ func (c *Cluster) partitionNames(who Caller) []string {
 	return out
 }
 
+// Admits checks a partition's rules about who may submit to it.
+func Admits(p *wlm.Partition, spec *wlm.Spec, who Caller) error {
+	return admits("cluster.Admits", p, spec, who)
+}
+
 // admits checks a partition's rules about who may submit to it.
 func admits(op string, p *wlm.Partition, spec *wlm.Spec, who Caller) error {
 	switch {

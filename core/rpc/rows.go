@@ -36,6 +36,7 @@ var rows = map[string]row{
 	ctlv1.Controller_WatchJob_FullMethodName:          {need: auth.RoleUser},
 	ctlv1.Controller_Watch_FullMethodName:             {need: auth.RoleUser},
 	ctlv1.Controller_Forecast_FullMethodName:          {need: auth.RoleUser},
+	ctlv1.Controller_Explain_FullMethodName:           {need: auth.RoleUser},
 	ctlv1.Controller_Reconfigure_FullMethodName:       {need: auth.RoleAdministrator},
 	ctlv1.Controller_Shutdown_FullMethodName:          {need: auth.RoleAdministrator, standby: true},
 	ctlv1.Controller_Plugins_FullMethodName:           {need: auth.RoleUser},

@@ -88,6 +88,8 @@ type Deps struct {
 
 	// Forecast says when and where a job could start; nil: not known.
 	Forecast func(ctx context.Context, j *wlm.Job) (*ctlv1.ForecastReply, error)
+	// Explain tells what a pass knows of a pending job; may be nil.
+	Explain func(ctx context.Context, j *wlm.Job, allowed func(*wlm.Partition) bool) (*ctlv1.ExplainReply, error)
 	// Plugins tells of the plugins of a kind or of one kind/name; may be nil.
 	Plugins func(name string) []*ctlv1.PluginInfo
 	// ChangePlugin swaps plugins and runs shadows; Shadows reports. Both may be nil.

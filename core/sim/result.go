@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -98,7 +99,14 @@ type Summary struct {
 	WorstUser        float64 `json:"worst_user_bounded_slowdown"`
 	Forecasts        int     `json:"forecasts"`
 	ForecastError    float64 `json:"forecast_error_mean_s"` // mean distance between first forecast and start
-	ForecastLate     int     `json:"forecast_late"`         // jobs that started later than first told
+	ForecastMedian   float64 `json:"forecast_error_median_s"`
+	ForecastP95      float64 `json:"forecast_error_p95_s"`
+	ForecastLate     int     `json:"forecast_late"`           // jobs that started later than first told
+	ForecastInTime   float64 `json:"forecast_in_time_share"`  // of those with a forecast, that did not
+	ForecastSubmit   int     `json:"forecasts_at_submission"` // jobs told a start in the pass after they came
+	SubmitErrorMean  float64 `json:"forecast_submit_mean_s"`  // these alone: distance between forecast and start
+	SubmitErrorMed   float64 `json:"forecast_submit_median_s"`
+	SubmitErrorP95   float64 `json:"forecast_submit_p95_s"`
 	Passes           int     `json:"passes"`
 	PassMeanMicros   float64 `json:"pass_mean_us"`
 	PassP50Micros    float64 `json:"pass_p50_us"`
@@ -147,14 +155,12 @@ func (r *Result) Summary(name string) Summary {
 		}
 		if j.Forecast >= 0 {
 			s.Forecasts++
-			off := float64(j.Start - j.Forecast)
-			s.ForecastError += max(off, -off)
-			if off > 0 {
+			if j.Start > j.Forecast {
 				s.ForecastLate++
 			}
 		}
 	}
-	s.ForecastError /= max(float64(s.Forecasts), 1)
+	forecasts(&s, jobs)
 	s.Makespan = float64(last - first)
 	s.Utilization = busy / max(s.Makespan*float64(r.Processors), 1)
 	s.Speed = s.Makespan / max(s.WallSeconds, 1e-9)
@@ -163,6 +169,34 @@ func (r *Result) Summary(name string) Summary {
 	s.Fairness, s.WorstUser = jain(users)
 	r.passes(&s)
 	return s
+}
+
+// forecasts measures how far first forecasts were from what came true.
+func forecasts(s *Summary, jobs []*JobResult) {
+	var all, fresh []float64
+	for _, j := range jobs {
+		if j.Forecast < 0 {
+			continue
+		}
+		off := math.Abs(float64(j.Start - j.Forecast))
+		all = append(all, off)
+		if j.ForecastAt == j.Submit {
+			fresh = append(fresh, off)
+		}
+	}
+	figures := func(x []float64) (avg, median, p95 float64) {
+		if len(x) == 0 {
+			return 0, 0, 0
+		}
+		slices.Sort(x)
+		return mean(x), quantile(x, 0.5), quantile(x, 0.95)
+	}
+	s.ForecastError, s.ForecastMedian, s.ForecastP95 = figures(all)
+	s.ForecastSubmit = len(fresh)
+	s.SubmitErrorMean, s.SubmitErrorMed, s.SubmitErrorP95 = figures(fresh)
+	if s.Forecasts > 0 {
+		s.ForecastInTime = 1 - float64(s.ForecastLate)/float64(s.Forecasts)
+	}
 }
 
 func (r *Result) accepted() []*JobResult {

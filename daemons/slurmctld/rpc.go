@@ -22,7 +22,7 @@ func (d *daemon) rpcDeps(set *pluginSet) rpc.Deps {
 	return rpc.Deps{
 		Gate: auth.NewGate(d.key, cfg.ClusterName, slurmUID(cfg)), Key: d.key, Cluster: cfg.ClusterName, Version: version.Full(), Host: d.host,
 		Loop: d.loop, View: d.view, Conf: d.config, Fleet: d.fleet,
-		Warnings: d.warnings, Filters: func() []rpc.Filter { return *set.filters.Load() }, Forecast: d.forecast, Plugins: d.pluginInfo,
+		Warnings: d.warnings, Filters: func() []rpc.Filter { return *set.filters.Load() }, Forecast: d.forecast, Explain: d.runner.Explain, Plugins: d.pluginInfo,
 		ChangePlugin: d.changePlugin, Shadows: d.shadowReports,
 		Reconfigure: d.reconfigure, Shutdown: d.shutdown, SetDebug: d.setDebug, Store: d.store, Flush: d.pump.Flush, Diag: d.diag,
 	}

@@ -39,6 +39,8 @@ func Handler(s Selector) wirecall.Handler {
 					}
 					return resultToWire(&res), nil
 				})
+			case methodAdvise:
+				return serveAdvise(ctx, s, r)
 			}
 			return nil, wirecall.UnknownMethod(Kind, r.Method)
 		}}

@@ -210,6 +210,11 @@ func (s *Source) ChangePlugin(ctx context.Context, r *ctlv1.ChangePluginRequest)
 	return answer(s.Controller.ChangePlugin(ctx, r))
 }
 
+// Explain tells why a job is where it is.
+func (s *Source) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.ExplainReply, error) {
+	return answer(s.Controller.Explain(ctx, r))
+}
+
 // Shadows returns how shadows compare with what is live.
 func (s *Source) Shadows(ctx context.Context) (*ctlv1.ShadowsReply, error) {
 	return answer(s.Controller.Shadows(ctx, &ctlv1.ShadowsRequest{}))

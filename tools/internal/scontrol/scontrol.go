@@ -44,6 +44,7 @@ type reader interface {
 	Topology(context.Context) (string, error)
 	Script(context.Context, *ctlv1.ScriptRequest) (*ctlv1.ScriptReply, error)
 	Plugins(context.Context, *ctlv1.PluginsRequest) (*ctlv1.PluginsReply, error)
+	Explain(context.Context, *ctlv1.ExplainRequest) (*ctlv1.ExplainReply, error)
 	Shadows(context.Context) (*ctlv1.ShadowsReply, error)
 	Ping(context.Context) (*ctlv1.PingReply, error)
 	WaitStarted(ctx context.Context, job uint32) (*ctlv1.JobInfo, error)

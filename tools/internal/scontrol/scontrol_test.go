@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/ctl/v1"
 	"github.com/sluice-hpc/sluice/sdk/proto/node/v1"
+	"github.com/sluice-hpc/sluice/sdk/proto/wlm/v1"
 	"github.com/sluice-hpc/sluice/sdk/version"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
 	"github.com/sluice-hpc/sluice/tools/internal/command"
@@ -73,6 +74,23 @@ func (c *ctl) ChangePlugin(_ context.Context, r *ctlv1.ChangePluginRequest) (*ct
 		return nil, errs.Coded("pluginhost.Find", errs.UnknownPlugin, "sched/nope: no program sched_nope in PluginDir=/x")
 	}
 	return &ctlv1.ChangePluginReply{Messages: []string{"done"}}, c.admin()
+}
+
+func (c *ctl) Explain(_ context.Context, r *ctlv1.ExplainRequest) (*ctlv1.ExplainReply, error) {
+	if r.GetRef().GetJob() != 11 {
+		return nil, errs.Coded("rpc.Explain", errs.InvalidJobID)
+	}
+	return &ctlv1.ExplainReply{Now: c.Now, Reason: "Resources", Summary: "it is next in line and waits for resources",
+		Job:    &ctlv1.JobInfo{Job: &wlmv1.Job{Id: 11, Priority: 100, Spec: &wlmv1.Spec{}}},
+		Queues: []*ctlv1.ExplainQueue{{Partition: "main", Place: 2, Of: 13, NotReady: 1}},
+		Plan:   &ctlv1.ExplainPlan{Start: c.Now + 600, Nodes: "n[1-2]", Partition: "main", Reserved: true, Assumes: "running jobs end at their time limits, no job of higher priority comes"},
+		Obstacles: []*ctlv1.ExplainObstacle{{Kind: "nodes", Text: "needs 2 nodes with 4 CPUs", Partition: "main", Needed: 2, Free: 1, Total: 4,
+			Nodes:   []*ctlv1.ExplainNodes{{Why: "free now", Count: 1, Nodes: "n3"}, {Why: "too little free: held by jobs", Count: 3, Nodes: "n[1-2,4]"}},
+			Holders: []*ctlv1.ExplainHolder{{Job: "5", User: "ann", Until: c.Now + 600, Nodes: "n[1-2]"}, {}}},
+			{Kind: "licenses", Text: "needs 2 of license x: 1 of 2 are free", SetBy: "/etc/slurm.conf:7 Licenses=x:2", Holders: []*ctlv1.ExplainHolder{{Job: "6", User: "bob", Amount: 1}}}},
+		Ahead: []*ctlv1.ExplainAhead{{Job: "10", User: "ann", Priority: 200, Start: c.Now + 60, Nodes: "n3"}, {Job: "9", Priority: 150}},
+		Ways:  []*ctlv1.ExplainWay{{Change: "--nodes=1", Start: c.Now, Nodes: "n3", Text: "instead of 2"}},
+		Notes: []string{"one note"}}, nil
 }
 
 func (c *ctl) Shadows(context.Context) (*ctlv1.ShadowsReply, error) {
@@ -480,7 +498,9 @@ func TestSmallVerbs(t *testing.T) {
 		{"hold", 1, "", "too few arguments for keyword:hold\n"},
 		{"show node n1,nonode", 1, "", ""},
 		{"show job=5", 0, "", ""},
-		{"explain 11", 0, "Job 11 is PENDING: Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions\n", ""},
+		{"explain 99", 1, "", "slurm_load_jobs error: Invalid job id specified\n"},
+		{"explain x", 1, "", "scontrol_print_job error: Invalid job id specified\n"},
+		{"explain", 1, "", "too few arguments for keyword:explain\n"},
 		{"update nodename=n1 state=sleepy", 1, "", ""},
 		{"--bogus", 1, "", "scontrol: unrecognized option '--bogus'\nTry \"scontrol --help\" for more information\n"},
 	}

@@ -251,7 +251,7 @@ func (x ChangePluginRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangePluginRequest_Verb.Descriptor instead.
 func (ChangePluginRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49, 0}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{58, 0}
 }
 
 // ErrorDetail is attached to every error status.
@@ -2902,6 +2902,703 @@ func (x *ForecastReply) GetText() string {
 	return ""
 }
 
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *JobRef                `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"` // a job, or one task of an array
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ExplainRequest) GetRef() *JobRef {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+type ExplainReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *JobInfo               `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // whole
+	Now           int64                  `protobuf:"varint,2,opt,name=now,proto3" json:"now,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`   // Slurm's code
+	Summary       string                 `protobuf:"bytes,4,opt,name=summary,proto3" json:"summary,omitempty"` // one sentence
+	Queues        []*ExplainQueue        `protobuf:"bytes,5,rep,name=queues,proto3" json:"queues,omitempty"`
+	Obstacles     []*ExplainObstacle     `protobuf:"bytes,6,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
+	Plan          *ExplainPlan           `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`   // absent: none can be made
+	Ahead         []*ExplainAhead        `protobuf:"bytes,8,rep,name=ahead,proto3" json:"ahead,omitempty"` // those that the plan lets start first, the next first
+	Ways          []*ExplainWay          `protobuf:"bytes,9,rep,name=ways,proto3" json:"ways,omitempty"`
+	Notes         []string               `protobuf:"bytes,10,rep,name=notes,proto3" json:"notes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainReply) Reset() {
+	*x = ExplainReply{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainReply) ProtoMessage() {}
+
+func (x *ExplainReply) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
+func (*ExplainReply) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ExplainReply) GetJob() *JobInfo {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+func (x *ExplainReply) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetQueues() []*ExplainQueue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetObstacles() []*ExplainObstacle {
+	if x != nil {
+		return x.Obstacles
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetPlan() *ExplainPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetAhead() []*ExplainAhead {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetWays() []*ExplainWay {
+	if x != nil {
+		return x.Ways
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+// ExplainQueue is a job's place among the pending jobs of a partition, by
+// priority.
+type ExplainQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     string                 `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Place         uint32                 `protobuf:"varint,2,opt,name=place,proto3" json:"place,omitempty"` // from 1
+	Of            uint32                 `protobuf:"varint,3,opt,name=of,proto3" json:"of,omitempty"`
+	NotReady      uint32                 `protobuf:"varint,4,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // of those, that wait for something of their own
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainQueue) Reset() {
+	*x = ExplainQueue{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainQueue) ProtoMessage() {}
+
+func (x *ExplainQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainQueue.ProtoReflect.Descriptor instead.
+func (*ExplainQueue) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ExplainQueue) GetPartition() string {
+	if x != nil {
+		return x.Partition
+	}
+	return ""
+}
+
+func (x *ExplainQueue) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *ExplainQueue) GetOf() uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
+func (x *ExplainQueue) GetNotReady() uint32 {
+	if x != nil {
+		return x.NotReady
+	}
+	return 0
+}
+
+type ExplainObstacle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // nodes, licenses, limit, partition, hold, dependency, begin, array, request
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	Partition     string                 `protobuf:"bytes,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	SetBy         string                 `protobuf:"bytes,4,opt,name=set_by,json=setBy,proto3" json:"set_by,omitempty"` // who set a limit: file:line, or what changed it
+	Needed        uint64                 `protobuf:"varint,5,opt,name=needed,proto3" json:"needed,omitempty"`
+	Free          uint64                 `protobuf:"varint,6,opt,name=free,proto3" json:"free,omitempty"`
+	Total         uint64                 `protobuf:"varint,7,opt,name=total,proto3" json:"total,omitempty"`
+	Holders       []*ExplainHolder       `protobuf:"bytes,8,rep,name=holders,proto3" json:"holders,omitempty"`
+	Nodes         []*ExplainNodes        `protobuf:"bytes,9,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainObstacle) Reset() {
+	*x = ExplainObstacle{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainObstacle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainObstacle) ProtoMessage() {}
+
+func (x *ExplainObstacle) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainObstacle.ProtoReflect.Descriptor instead.
+func (*ExplainObstacle) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ExplainObstacle) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ExplainObstacle) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ExplainObstacle) GetPartition() string {
+	if x != nil {
+		return x.Partition
+	}
+	return ""
+}
+
+func (x *ExplainObstacle) GetSetBy() string {
+	if x != nil {
+		return x.SetBy
+	}
+	return ""
+}
+
+func (x *ExplainObstacle) GetNeeded() uint64 {
+	if x != nil {
+		return x.Needed
+	}
+	return 0
+}
+
+func (x *ExplainObstacle) GetFree() uint64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *ExplainObstacle) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ExplainObstacle) GetHolders() []*ExplainHolder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *ExplainObstacle) GetNodes() []*ExplainNodes {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// ExplainHolder is a running job that has what is needed.
+type ExplainHolder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`    // empty: not for the caller to know
+	Until         int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"` // 0: no limit
+	Nodes         string                 `protobuf:"bytes,4,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Amount        uint64                 `protobuf:"varint,5,opt,name=amount,proto3" json:"amount,omitempty"` // of a licence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainHolder) Reset() {
+	*x = ExplainHolder{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainHolder) ProtoMessage() {}
+
+func (x *ExplainHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainHolder.ProtoReflect.Descriptor instead.
+func (*ExplainHolder) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ExplainHolder) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ExplainHolder) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ExplainHolder) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *ExplainHolder) GetNodes() string {
+	if x != nil {
+		return x.Nodes
+	}
+	return ""
+}
+
+func (x *ExplainHolder) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+// ExplainNodes are nodes that one thing keeps from the job.
+type ExplainNodes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Nodes         string                 `protobuf:"bytes,3,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainNodes) Reset() {
+	*x = ExplainNodes{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainNodes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainNodes) ProtoMessage() {}
+
+func (x *ExplainNodes) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainNodes.ProtoReflect.Descriptor instead.
+func (*ExplainNodes) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ExplainNodes) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ExplainNodes) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ExplainNodes) GetNodes() string {
+	if x != nil {
+		return x.Nodes
+	}
+	return ""
+}
+
+type ExplainPlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         int64                  `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	Nodes         string                 `protobuf:"bytes,2,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Partition     string                 `protobuf:"bytes,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	Reserved      bool                   `protobuf:"varint,4,opt,name=reserved,proto3" json:"reserved,omitempty"` // held by the policy: nobody behind it may delay it
+	Assumes       string                 `protobuf:"bytes,5,opt,name=assumes,proto3" json:"assumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPlan) Reset() {
+	*x = ExplainPlan{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPlan) ProtoMessage() {}
+
+func (x *ExplainPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPlan.ProtoReflect.Descriptor instead.
+func (*ExplainPlan) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ExplainPlan) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *ExplainPlan) GetNodes() string {
+	if x != nil {
+		return x.Nodes
+	}
+	return ""
+}
+
+func (x *ExplainPlan) GetPartition() string {
+	if x != nil {
+		return x.Partition
+	}
+	return ""
+}
+
+func (x *ExplainPlan) GetReserved() bool {
+	if x != nil {
+		return x.Reserved
+	}
+	return false
+}
+
+func (x *ExplainPlan) GetAssumes() string {
+	if x != nil {
+		return x.Assumes
+	}
+	return ""
+}
+
+type ExplainAhead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Priority      uint32                 `protobuf:"varint,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	Start         int64                  `protobuf:"varint,4,opt,name=start,proto3" json:"start,omitempty"` // planned; 0: not known
+	Nodes         string                 `protobuf:"bytes,5,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAhead) Reset() {
+	*x = ExplainAhead{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAhead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAhead) ProtoMessage() {}
+
+func (x *ExplainAhead) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAhead.ProtoReflect.Descriptor instead.
+func (*ExplainAhead) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ExplainAhead) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ExplainAhead) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ExplainAhead) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *ExplainAhead) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *ExplainAhead) GetNodes() string {
+	if x != nil {
+		return x.Nodes
+	}
+	return ""
+}
+
+// ExplainWay is a change with which the selector says that the job starts sooner.
+type ExplainWay struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"` // the option to use
+	Start         int64                  `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	Nodes         string                 `protobuf:"bytes,3,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainWay) Reset() {
+	*x = ExplainWay{}
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainWay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainWay) ProtoMessage() {}
+
+func (x *ExplainWay) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainWay.ProtoReflect.Descriptor instead.
+func (*ExplainWay) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ExplainWay) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *ExplainWay) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *ExplainWay) GetNodes() string {
+	if x != nil {
+		return x.Nodes
+	}
+	return ""
+}
+
+func (x *ExplainWay) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ReconfigureRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
@@ -2911,7 +3608,7 @@ type ReconfigureRequest struct {
 
 func (x *ReconfigureRequest) Reset() {
 	*x = ReconfigureRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3620,7 @@ func (x *ReconfigureRequest) String() string {
 func (*ReconfigureRequest) ProtoMessage() {}
 
 func (x *ReconfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[44]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3633,7 @@ func (x *ReconfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconfigureRequest.ProtoReflect.Descriptor instead.
 func (*ReconfigureRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{44}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ReconfigureRequest) GetDryRun() bool {
@@ -2956,7 +3653,7 @@ type ReconfigureReply struct {
 
 func (x *ReconfigureReply) Reset() {
 	*x = ReconfigureReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3665,7 @@ func (x *ReconfigureReply) String() string {
 func (*ReconfigureReply) ProtoMessage() {}
 
 func (x *ReconfigureReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[45]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3678,7 @@ func (x *ReconfigureReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconfigureReply.ProtoReflect.Descriptor instead.
 func (*ReconfigureReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{45}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ReconfigureReply) GetChanges() []string {
@@ -3007,7 +3704,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +3716,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[46]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +3729,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{46}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ShutdownRequest) GetControllerOnly() bool {
@@ -3051,7 +3748,7 @@ type PluginsRequest struct {
 
 func (x *PluginsRequest) Reset() {
 	*x = PluginsRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3760,7 @@ func (x *PluginsRequest) String() string {
 func (*PluginsRequest) ProtoMessage() {}
 
 func (x *PluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[47]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3773,7 @@ func (x *PluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsRequest.ProtoReflect.Descriptor instead.
 func (*PluginsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{47}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PluginsRequest) GetName() string {
@@ -3119,7 +3816,7 @@ type PluginInfo struct {
 
 func (x *PluginInfo) Reset() {
 	*x = PluginInfo{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3828,7 @@ func (x *PluginInfo) String() string {
 func (*PluginInfo) ProtoMessage() {}
 
 func (x *PluginInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[48]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3841,7 @@ func (x *PluginInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginInfo.ProtoReflect.Descriptor instead.
 func (*PluginInfo) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{48}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PluginInfo) GetKind() string {
@@ -3333,7 +4030,7 @@ type ChangePluginRequest struct {
 
 func (x *ChangePluginRequest) Reset() {
 	*x = ChangePluginRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +4042,7 @@ func (x *ChangePluginRequest) String() string {
 func (*ChangePluginRequest) ProtoMessage() {}
 
 func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[49]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +4055,7 @@ func (x *ChangePluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePluginRequest.ProtoReflect.Descriptor instead.
 func (*ChangePluginRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{49}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ChangePluginRequest) GetVerb() ChangePluginRequest_Verb {
@@ -3391,7 +4088,7 @@ type ChangePluginReply struct {
 
 func (x *ChangePluginReply) Reset() {
 	*x = ChangePluginReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +4100,7 @@ func (x *ChangePluginReply) String() string {
 func (*ChangePluginReply) ProtoMessage() {}
 
 func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[50]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +4113,7 @@ func (x *ChangePluginReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePluginReply.ProtoReflect.Descriptor instead.
 func (*ChangePluginReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{50}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ChangePluginReply) GetMessages() []string {
@@ -3434,7 +4131,7 @@ type ShadowsRequest struct {
 
 func (x *ShadowsRequest) Reset() {
 	*x = ShadowsRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +4143,7 @@ func (x *ShadowsRequest) String() string {
 func (*ShadowsRequest) ProtoMessage() {}
 
 func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[51]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +4156,7 @@ func (x *ShadowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowsRequest.ProtoReflect.Descriptor instead.
 func (*ShadowsRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{51}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{60}
 }
 
 type ShadowsReply struct {
@@ -3471,7 +4168,7 @@ type ShadowsReply struct {
 
 func (x *ShadowsReply) Reset() {
 	*x = ShadowsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +4180,7 @@ func (x *ShadowsReply) String() string {
 func (*ShadowsReply) ProtoMessage() {}
 
 func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[52]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +4193,7 @@ func (x *ShadowsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowsReply.ProtoReflect.Descriptor instead.
 func (*ShadowsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{52}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ShadowsReply) GetShadows() []*ShadowReport {
@@ -3538,7 +4235,7 @@ type ShadowReport struct {
 
 func (x *ShadowReport) Reset() {
 	*x = ShadowReport{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +4247,7 @@ func (x *ShadowReport) String() string {
 func (*ShadowReport) ProtoMessage() {}
 
 func (x *ShadowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[53]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +4260,7 @@ func (x *ShadowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowReport.ProtoReflect.Descriptor instead.
 func (*ShadowReport) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{53}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ShadowReport) GetKind() string {
@@ -3742,7 +4439,7 @@ type ShadowSide struct {
 
 func (x *ShadowSide) Reset() {
 	*x = ShadowSide{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +4451,7 @@ func (x *ShadowSide) String() string {
 func (*ShadowSide) ProtoMessage() {}
 
 func (x *ShadowSide) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[54]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +4464,7 @@ func (x *ShadowSide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowSide.ProtoReflect.Descriptor instead.
 func (*ShadowSide) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{54}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ShadowSide) GetWaitMean() float64 {
@@ -3830,7 +4527,7 @@ type ShadowJob struct {
 
 func (x *ShadowJob) Reset() {
 	*x = ShadowJob{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3842,7 +4539,7 @@ func (x *ShadowJob) String() string {
 func (*ShadowJob) ProtoMessage() {}
 
 func (x *ShadowJob) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[55]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3855,7 +4552,7 @@ func (x *ShadowJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowJob.ProtoReflect.Descriptor instead.
 func (*ShadowJob) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{55}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ShadowJob) GetJob() uint32 {
@@ -3888,7 +4585,7 @@ type PluginsReply struct {
 
 func (x *PluginsReply) Reset() {
 	*x = PluginsReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +4597,7 @@ func (x *PluginsReply) String() string {
 func (*PluginsReply) ProtoMessage() {}
 
 func (x *PluginsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[56]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +4610,7 @@ func (x *PluginsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginsReply.ProtoReflect.Descriptor instead.
 func (*PluginsReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{56}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PluginsReply) GetPlugins() []*PluginInfo {
@@ -3932,7 +4629,7 @@ type DiagRequest struct {
 
 func (x *DiagRequest) Reset() {
 	*x = DiagRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4641,7 @@ func (x *DiagRequest) String() string {
 func (*DiagRequest) ProtoMessage() {}
 
 func (x *DiagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[57]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4654,7 @@ func (x *DiagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagRequest.ProtoReflect.Descriptor instead.
 func (*DiagRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{57}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DiagRequest) GetReset_() bool {
@@ -3978,7 +4675,7 @@ type DiagReply struct {
 
 func (x *DiagReply) Reset() {
 	*x = DiagReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[58]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4687,7 @@ func (x *DiagReply) String() string {
 func (*DiagReply) ProtoMessage() {}
 
 func (x *DiagReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[58]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4700,7 @@ func (x *DiagReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagReply.ProtoReflect.Descriptor instead.
 func (*DiagReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{58}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DiagReply) GetCounters() map[string]int64 {
@@ -4037,7 +4734,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[59]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4049,7 +4746,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[59]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4062,7 +4759,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{59}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TokenRequest) GetUser() string {
@@ -4088,7 +4785,7 @@ type TokenReply struct {
 
 func (x *TokenReply) Reset() {
 	*x = TokenReply{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[60]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4797,7 @@ func (x *TokenReply) String() string {
 func (*TokenReply) ProtoMessage() {}
 
 func (x *TokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[60]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4810,7 @@ func (x *TokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenReply.ProtoReflect.Descriptor instead.
 func (*TokenReply) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{60}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TokenReply) GetToken() string {
@@ -4133,7 +4830,7 @@ type SetDebugRequest struct {
 
 func (x *SetDebugRequest) Reset() {
 	*x = SetDebugRequest{}
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[61]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4145,7 +4842,7 @@ func (x *SetDebugRequest) String() string {
 func (*SetDebugRequest) ProtoMessage() {}
 
 func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[61]
+	mi := &file_sdk_proto_ctl_v1_ctl_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4158,7 +4855,7 @@ func (x *SetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDebugRequest.ProtoReflect.Descriptor instead.
 func (*SetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{61}
+	return file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SetDebugRequest) GetLevel() string {
@@ -4413,7 +5110,64 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"processors\x12\x14\n" +
 	"\x05nodes\x18\x03 \x01(\tR\x05nodes\x12\x1c\n" +
 	"\tpartition\x18\x04 \x01(\tR\tpartition\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\"-\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"9\n" +
+	"\x0eExplainRequest\x12'\n" +
+	"\x03ref\x18\x01 \x01(\v2\x15.sluice.ctl.v1.JobRefR\x03ref\"\x97\x03\n" +
+	"\fExplainReply\x12(\n" +
+	"\x03job\x18\x01 \x01(\v2\x16.sluice.ctl.v1.JobInfoR\x03job\x12\x10\n" +
+	"\x03now\x18\x02 \x01(\x03R\x03now\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\asummary\x18\x04 \x01(\tR\asummary\x123\n" +
+	"\x06queues\x18\x05 \x03(\v2\x1b.sluice.ctl.v1.ExplainQueueR\x06queues\x12<\n" +
+	"\tobstacles\x18\x06 \x03(\v2\x1e.sluice.ctl.v1.ExplainObstacleR\tobstacles\x12.\n" +
+	"\x04plan\x18\a \x01(\v2\x1a.sluice.ctl.v1.ExplainPlanR\x04plan\x121\n" +
+	"\x05ahead\x18\b \x03(\v2\x1b.sluice.ctl.v1.ExplainAheadR\x05ahead\x12-\n" +
+	"\x04ways\x18\t \x03(\v2\x19.sluice.ctl.v1.ExplainWayR\x04ways\x12\x14\n" +
+	"\x05notes\x18\n" +
+	" \x03(\tR\x05notes\"o\n" +
+	"\fExplainQueue\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\tR\tpartition\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\rR\x05place\x12\x0e\n" +
+	"\x02of\x18\x03 \x01(\rR\x02of\x12\x1b\n" +
+	"\tnot_ready\x18\x04 \x01(\rR\bnotReady\"\x9b\x02\n" +
+	"\x0fExplainObstacle\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\tR\tpartition\x12\x15\n" +
+	"\x06set_by\x18\x04 \x01(\tR\x05setBy\x12\x16\n" +
+	"\x06needed\x18\x05 \x01(\x04R\x06needed\x12\x12\n" +
+	"\x04free\x18\x06 \x01(\x04R\x04free\x12\x14\n" +
+	"\x05total\x18\a \x01(\x04R\x05total\x126\n" +
+	"\aholders\x18\b \x03(\v2\x1c.sluice.ctl.v1.ExplainHolderR\aholders\x121\n" +
+	"\x05nodes\x18\t \x03(\v2\x1b.sluice.ctl.v1.ExplainNodesR\x05nodes\"y\n" +
+	"\rExplainHolder\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05nodes\x18\x04 \x01(\tR\x05nodes\x12\x16\n" +
+	"\x06amount\x18\x05 \x01(\x04R\x06amount\"L\n" +
+	"\fExplainNodes\x12\x10\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
+	"\x05nodes\x18\x03 \x01(\tR\x05nodes\"\x8d\x01\n" +
+	"\vExplainPlan\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x03R\x05start\x12\x14\n" +
+	"\x05nodes\x18\x02 \x01(\tR\x05nodes\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\tR\tpartition\x12\x1a\n" +
+	"\breserved\x18\x04 \x01(\bR\breserved\x12\x18\n" +
+	"\aassumes\x18\x05 \x01(\tR\aassumes\"|\n" +
+	"\fExplainAhead\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpriority\x18\x03 \x01(\rR\bpriority\x12\x14\n" +
+	"\x05start\x18\x04 \x01(\x03R\x05start\x12\x14\n" +
+	"\x05nodes\x18\x05 \x01(\tR\x05nodes\"d\n" +
+	"\n" +
+	"ExplainWay\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x03R\x05start\x12\x14\n" +
+	"\x05nodes\x18\x03 \x01(\tR\x05nodes\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"-\n" +
 	"\x12ReconfigureRequest\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"H\n" +
 	"\x10ReconfigureReply\x12\x18\n" +
@@ -4536,7 +5290,7 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"=\n" +
 	"\x0fSetDebugRequest\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x14\n" +
-	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\xc3\x0f\n" +
+	"\x05nodes\x18\x02 \x01(\tR\x05nodes2\x8a\x10\n" +
 	"\n" +
 	"Controller\x12<\n" +
 	"\x04Ping\x12\x1a.sluice.ctl.v1.PingRequest\x1a\x18.sluice.ctl.v1.PingReply\x12B\n" +
@@ -4559,7 +5313,8 @@ const file_sdk_proto_ctl_v1_ctl_proto_rawDesc = "" +
 	"\bComplete\x12\x1e.sluice.ctl.v1.CompleteRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12D\n" +
 	"\bWatchJob\x12\x1e.sluice.ctl.v1.WatchJobRequest\x1a\x16.sluice.ctl.v1.JobInfo0\x01\x12A\n" +
 	"\x05Watch\x12\x1b.sluice.ctl.v1.WatchRequest\x1a\x19.sluice.ctl.v1.WatchReply0\x01\x12H\n" +
-	"\bForecast\x12\x1e.sluice.ctl.v1.ForecastRequest\x1a\x1c.sluice.ctl.v1.ForecastReply\x12Q\n" +
+	"\bForecast\x12\x1e.sluice.ctl.v1.ForecastRequest\x1a\x1c.sluice.ctl.v1.ForecastReply\x12E\n" +
+	"\aExplain\x12\x1d.sluice.ctl.v1.ExplainRequest\x1a\x1b.sluice.ctl.v1.ExplainReply\x12Q\n" +
 	"\vReconfigure\x12!.sluice.ctl.v1.ReconfigureRequest\x1a\x1f.sluice.ctl.v1.ReconfigureReply\x12F\n" +
 	"\bShutdown\x12\x1e.sluice.ctl.v1.ShutdownRequest\x1a\x1a.sluice.ctl.v1.UpdateReply\x12E\n" +
 	"\aPlugins\x12\x1d.sluice.ctl.v1.PluginsRequest\x1a\x1b.sluice.ctl.v1.PluginsReply\x12T\n" +
@@ -4582,7 +5337,7 @@ func file_sdk_proto_ctl_v1_ctl_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_ctl_v1_ctl_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_sdk_proto_ctl_v1_ctl_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_sdk_proto_ctl_v1_ctl_proto_goTypes = []any{
 	(UpdateReservationRequest_Verb)(0), // 0: sluice.ctl.v1.UpdateReservationRequest.Verb
 	(UpdateJobRequest_Verb)(0),         // 1: sluice.ctl.v1.UpdateJobRequest.Verb
@@ -4632,145 +5387,165 @@ var file_sdk_proto_ctl_v1_ctl_proto_goTypes = []any{
 	(*WatchReply)(nil),                 // 45: sluice.ctl.v1.WatchReply
 	(*ForecastRequest)(nil),            // 46: sluice.ctl.v1.ForecastRequest
 	(*ForecastReply)(nil),              // 47: sluice.ctl.v1.ForecastReply
-	(*ReconfigureRequest)(nil),         // 48: sluice.ctl.v1.ReconfigureRequest
-	(*ReconfigureReply)(nil),           // 49: sluice.ctl.v1.ReconfigureReply
-	(*ShutdownRequest)(nil),            // 50: sluice.ctl.v1.ShutdownRequest
-	(*PluginsRequest)(nil),             // 51: sluice.ctl.v1.PluginsRequest
-	(*PluginInfo)(nil),                 // 52: sluice.ctl.v1.PluginInfo
-	(*ChangePluginRequest)(nil),        // 53: sluice.ctl.v1.ChangePluginRequest
-	(*ChangePluginReply)(nil),          // 54: sluice.ctl.v1.ChangePluginReply
-	(*ShadowsRequest)(nil),             // 55: sluice.ctl.v1.ShadowsRequest
-	(*ShadowsReply)(nil),               // 56: sluice.ctl.v1.ShadowsReply
-	(*ShadowReport)(nil),               // 57: sluice.ctl.v1.ShadowReport
-	(*ShadowSide)(nil),                 // 58: sluice.ctl.v1.ShadowSide
-	(*ShadowJob)(nil),                  // 59: sluice.ctl.v1.ShadowJob
-	(*PluginsReply)(nil),               // 60: sluice.ctl.v1.PluginsReply
-	(*DiagRequest)(nil),                // 61: sluice.ctl.v1.DiagRequest
-	(*DiagReply)(nil),                  // 62: sluice.ctl.v1.DiagReply
-	(*TokenRequest)(nil),               // 63: sluice.ctl.v1.TokenRequest
-	(*TokenReply)(nil),                 // 64: sluice.ctl.v1.TokenReply
-	(*SetDebugRequest)(nil),            // 65: sluice.ctl.v1.SetDebugRequest
-	nil,                                // 66: sluice.ctl.v1.UpdateReservationRequest.SetEntry
-	nil,                                // 67: sluice.ctl.v1.UpdateJobRequest.SetEntry
-	nil,                                // 68: sluice.ctl.v1.UpdateNodeRequest.SetEntry
-	nil,                                // 69: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	nil,                                // 70: sluice.ctl.v1.DiagReply.CountersEntry
-	nil,                                // 71: sluice.ctl.v1.DiagReply.GaugesEntry
-	(*v1.Spec)(nil),                    // 72: sluice.wlm.v1.Spec
-	(*v1.IDRange)(nil),                 // 73: sluice.wlm.v1.IDRange
-	(*v1.Job)(nil),                     // 74: sluice.wlm.v1.Job
-	(*v1.Outlook)(nil),                 // 75: sluice.wlm.v1.Outlook
-	(*v1.Step)(nil),                    // 76: sluice.wlm.v1.Step
-	(*v1.Node)(nil),                    // 77: sluice.wlm.v1.Node
-	(*v1.Partition)(nil),               // 78: sluice.wlm.v1.Partition
-	(*v1.Reservation)(nil),             // 79: sluice.wlm.v1.Reservation
-	(v11.Kind)(0),                      // 80: sluice.event.v1.Kind
-	(*v11.Event)(nil),                  // 81: sluice.event.v1.Event
+	(*ExplainRequest)(nil),             // 48: sluice.ctl.v1.ExplainRequest
+	(*ExplainReply)(nil),               // 49: sluice.ctl.v1.ExplainReply
+	(*ExplainQueue)(nil),               // 50: sluice.ctl.v1.ExplainQueue
+	(*ExplainObstacle)(nil),            // 51: sluice.ctl.v1.ExplainObstacle
+	(*ExplainHolder)(nil),              // 52: sluice.ctl.v1.ExplainHolder
+	(*ExplainNodes)(nil),               // 53: sluice.ctl.v1.ExplainNodes
+	(*ExplainPlan)(nil),                // 54: sluice.ctl.v1.ExplainPlan
+	(*ExplainAhead)(nil),               // 55: sluice.ctl.v1.ExplainAhead
+	(*ExplainWay)(nil),                 // 56: sluice.ctl.v1.ExplainWay
+	(*ReconfigureRequest)(nil),         // 57: sluice.ctl.v1.ReconfigureRequest
+	(*ReconfigureReply)(nil),           // 58: sluice.ctl.v1.ReconfigureReply
+	(*ShutdownRequest)(nil),            // 59: sluice.ctl.v1.ShutdownRequest
+	(*PluginsRequest)(nil),             // 60: sluice.ctl.v1.PluginsRequest
+	(*PluginInfo)(nil),                 // 61: sluice.ctl.v1.PluginInfo
+	(*ChangePluginRequest)(nil),        // 62: sluice.ctl.v1.ChangePluginRequest
+	(*ChangePluginReply)(nil),          // 63: sluice.ctl.v1.ChangePluginReply
+	(*ShadowsRequest)(nil),             // 64: sluice.ctl.v1.ShadowsRequest
+	(*ShadowsReply)(nil),               // 65: sluice.ctl.v1.ShadowsReply
+	(*ShadowReport)(nil),               // 66: sluice.ctl.v1.ShadowReport
+	(*ShadowSide)(nil),                 // 67: sluice.ctl.v1.ShadowSide
+	(*ShadowJob)(nil),                  // 68: sluice.ctl.v1.ShadowJob
+	(*PluginsReply)(nil),               // 69: sluice.ctl.v1.PluginsReply
+	(*DiagRequest)(nil),                // 70: sluice.ctl.v1.DiagRequest
+	(*DiagReply)(nil),                  // 71: sluice.ctl.v1.DiagReply
+	(*TokenRequest)(nil),               // 72: sluice.ctl.v1.TokenRequest
+	(*TokenReply)(nil),                 // 73: sluice.ctl.v1.TokenReply
+	(*SetDebugRequest)(nil),            // 74: sluice.ctl.v1.SetDebugRequest
+	nil,                                // 75: sluice.ctl.v1.UpdateReservationRequest.SetEntry
+	nil,                                // 76: sluice.ctl.v1.UpdateJobRequest.SetEntry
+	nil,                                // 77: sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	nil,                                // 78: sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	nil,                                // 79: sluice.ctl.v1.DiagReply.CountersEntry
+	nil,                                // 80: sluice.ctl.v1.DiagReply.GaugesEntry
+	(*v1.Spec)(nil),                    // 81: sluice.wlm.v1.Spec
+	(*v1.IDRange)(nil),                 // 82: sluice.wlm.v1.IDRange
+	(*v1.Job)(nil),                     // 83: sluice.wlm.v1.Job
+	(*v1.Outlook)(nil),                 // 84: sluice.wlm.v1.Outlook
+	(*v1.Step)(nil),                    // 85: sluice.wlm.v1.Step
+	(*v1.Node)(nil),                    // 86: sluice.wlm.v1.Node
+	(*v1.Partition)(nil),               // 87: sluice.wlm.v1.Partition
+	(*v1.Reservation)(nil),             // 88: sluice.wlm.v1.Reservation
+	(v11.Kind)(0),                      // 89: sluice.event.v1.Kind
+	(*v11.Event)(nil),                  // 90: sluice.event.v1.Event
 }
 var file_sdk_proto_ctl_v1_ctl_proto_depIdxs = []int32{
-	72, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
+	81, // 0: sluice.ctl.v1.SubmitRequest.spec:type_name -> sluice.wlm.v1.Spec
 	12, // 1: sluice.ctl.v1.SubmitReply.job:type_name -> sluice.ctl.v1.JobInfo
 	47, // 2: sluice.ctl.v1.SubmitReply.forecast:type_name -> sluice.ctl.v1.ForecastReply
 	10, // 3: sluice.ctl.v1.JobFilter.refs:type_name -> sluice.ctl.v1.JobRef
-	73, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
+	82, // 4: sluice.ctl.v1.JobRef.tasks:type_name -> sluice.wlm.v1.IDRange
 	9,  // 5: sluice.ctl.v1.JobsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	74, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
-	75, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
+	83, // 6: sluice.ctl.v1.JobInfo.job:type_name -> sluice.wlm.v1.Job
+	84, // 7: sluice.ctl.v1.JobInfo.outlook:type_name -> sluice.wlm.v1.Outlook
 	13, // 8: sluice.ctl.v1.JobInfo.addrs:type_name -> sluice.ctl.v1.NodeAddr
 	12, // 9: sluice.ctl.v1.JobsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
 	9,  // 10: sluice.ctl.v1.StepsRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	76, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
+	85, // 11: sluice.ctl.v1.StepsReply.steps:type_name -> sluice.wlm.v1.Step
 	12, // 12: sluice.ctl.v1.StepsReply.jobs:type_name -> sluice.ctl.v1.JobInfo
-	77, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
+	86, // 13: sluice.ctl.v1.NodeInfo.node:type_name -> sluice.wlm.v1.Node
 	18, // 14: sluice.ctl.v1.NodesReply.nodes:type_name -> sluice.ctl.v1.NodeInfo
 	22, // 15: sluice.ctl.v1.PartitionsReply.partitions:type_name -> sluice.ctl.v1.PartitionInfo
-	78, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
-	79, // 17: sluice.ctl.v1.ReservationsReply.reservations:type_name -> sluice.wlm.v1.Reservation
+	87, // 16: sluice.ctl.v1.PartitionInfo.partition:type_name -> sluice.wlm.v1.Partition
+	88, // 17: sluice.ctl.v1.ReservationsReply.reservations:type_name -> sluice.wlm.v1.Reservation
 	0,  // 18: sluice.ctl.v1.UpdateReservationRequest.verb:type_name -> sluice.ctl.v1.UpdateReservationRequest.Verb
-	66, // 19: sluice.ctl.v1.UpdateReservationRequest.set:type_name -> sluice.ctl.v1.UpdateReservationRequest.SetEntry
+	75, // 19: sluice.ctl.v1.UpdateReservationRequest.set:type_name -> sluice.ctl.v1.UpdateReservationRequest.SetEntry
 	31, // 20: sluice.ctl.v1.ConfigReply.values:type_name -> sluice.ctl.v1.ConfigValue
 	9,  // 21: sluice.ctl.v1.SignalRequest.filter:type_name -> sluice.ctl.v1.JobFilter
 	36, // 22: sluice.ctl.v1.SignalReply.results:type_name -> sluice.ctl.v1.SignalResult
 	10, // 23: sluice.ctl.v1.SignalResult.ref:type_name -> sluice.ctl.v1.JobRef
 	9,  // 24: sluice.ctl.v1.UpdateJobRequest.filter:type_name -> sluice.ctl.v1.JobFilter
 	1,  // 25: sluice.ctl.v1.UpdateJobRequest.verb:type_name -> sluice.ctl.v1.UpdateJobRequest.Verb
-	67, // 26: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
+	76, // 26: sluice.ctl.v1.UpdateJobRequest.set:type_name -> sluice.ctl.v1.UpdateJobRequest.SetEntry
 	36, // 27: sluice.ctl.v1.UpdateJobReply.results:type_name -> sluice.ctl.v1.SignalResult
-	68, // 28: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
+	77, // 28: sluice.ctl.v1.UpdateNodeRequest.set:type_name -> sluice.ctl.v1.UpdateNodeRequest.SetEntry
 	2,  // 29: sluice.ctl.v1.UpdatePartitionRequest.verb:type_name -> sluice.ctl.v1.UpdatePartitionRequest.Verb
-	69, // 30: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
-	80, // 31: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
-	81, // 32: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
+	78, // 30: sluice.ctl.v1.UpdatePartitionRequest.set:type_name -> sluice.ctl.v1.UpdatePartitionRequest.SetEntry
+	89, // 31: sluice.ctl.v1.WatchRequest.kinds:type_name -> sluice.event.v1.Kind
+	90, // 32: sluice.ctl.v1.WatchReply.event:type_name -> sluice.event.v1.Event
 	12, // 33: sluice.ctl.v1.WatchReply.jobs:type_name -> sluice.ctl.v1.JobInfo
 	9,  // 34: sluice.ctl.v1.ForecastRequest.filter:type_name -> sluice.ctl.v1.JobFilter
-	31, // 35: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
-	3,  // 36: sluice.ctl.v1.ChangePluginRequest.verb:type_name -> sluice.ctl.v1.ChangePluginRequest.Verb
-	57, // 37: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
-	58, // 38: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
-	58, // 39: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
-	59, // 40: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
-	52, // 41: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
-	70, // 42: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
-	71, // 43: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
-	5,  // 44: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
-	7,  // 45: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
-	11, // 46: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
-	15, // 47: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
-	17, // 48: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
-	20, // 49: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
-	29, // 50: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
-	23, // 51: sluice.ctl.v1.Controller.Topology:input_type -> sluice.ctl.v1.TopologyRequest
-	32, // 52: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
-	34, // 53: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
-	37, // 54: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
-	39, // 55: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
-	40, // 56: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
-	25, // 57: sluice.ctl.v1.Controller.Reservations:input_type -> sluice.ctl.v1.ReservationsRequest
-	27, // 58: sluice.ctl.v1.Controller.UpdateReservation:input_type -> sluice.ctl.v1.UpdateReservationRequest
-	42, // 59: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
-	43, // 60: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
-	44, // 61: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
-	46, // 62: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
-	48, // 63: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
-	50, // 64: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
-	51, // 65: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
-	53, // 66: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
-	55, // 67: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
-	61, // 68: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
-	63, // 69: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
-	65, // 70: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
-	6,  // 71: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
-	8,  // 72: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
-	14, // 73: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
-	16, // 74: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
-	19, // 75: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
-	21, // 76: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
-	30, // 77: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
-	24, // 78: sluice.ctl.v1.Controller.Topology:output_type -> sluice.ctl.v1.TopologyReply
-	33, // 79: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
-	35, // 80: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
-	38, // 81: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
-	41, // 82: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
-	41, // 83: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
-	26, // 84: sluice.ctl.v1.Controller.Reservations:output_type -> sluice.ctl.v1.ReservationsReply
-	28, // 85: sluice.ctl.v1.Controller.UpdateReservation:output_type -> sluice.ctl.v1.UpdateReservationReply
-	41, // 86: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
-	12, // 87: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
-	45, // 88: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
-	47, // 89: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
-	49, // 90: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
-	41, // 91: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
-	60, // 92: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
-	54, // 93: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
-	56, // 94: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
-	62, // 95: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
-	64, // 96: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
-	41, // 97: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
-	71, // [71:98] is the sub-list for method output_type
-	44, // [44:71] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	10, // 35: sluice.ctl.v1.ExplainRequest.ref:type_name -> sluice.ctl.v1.JobRef
+	12, // 36: sluice.ctl.v1.ExplainReply.job:type_name -> sluice.ctl.v1.JobInfo
+	50, // 37: sluice.ctl.v1.ExplainReply.queues:type_name -> sluice.ctl.v1.ExplainQueue
+	51, // 38: sluice.ctl.v1.ExplainReply.obstacles:type_name -> sluice.ctl.v1.ExplainObstacle
+	54, // 39: sluice.ctl.v1.ExplainReply.plan:type_name -> sluice.ctl.v1.ExplainPlan
+	55, // 40: sluice.ctl.v1.ExplainReply.ahead:type_name -> sluice.ctl.v1.ExplainAhead
+	56, // 41: sluice.ctl.v1.ExplainReply.ways:type_name -> sluice.ctl.v1.ExplainWay
+	52, // 42: sluice.ctl.v1.ExplainObstacle.holders:type_name -> sluice.ctl.v1.ExplainHolder
+	53, // 43: sluice.ctl.v1.ExplainObstacle.nodes:type_name -> sluice.ctl.v1.ExplainNodes
+	31, // 44: sluice.ctl.v1.PluginInfo.options:type_name -> sluice.ctl.v1.ConfigValue
+	3,  // 45: sluice.ctl.v1.ChangePluginRequest.verb:type_name -> sluice.ctl.v1.ChangePluginRequest.Verb
+	66, // 46: sluice.ctl.v1.ShadowsReply.shadows:type_name -> sluice.ctl.v1.ShadowReport
+	67, // 47: sluice.ctl.v1.ShadowReport.live_side:type_name -> sluice.ctl.v1.ShadowSide
+	67, // 48: sluice.ctl.v1.ShadowReport.shadow_side:type_name -> sluice.ctl.v1.ShadowSide
+	68, // 49: sluice.ctl.v1.ShadowReport.examples:type_name -> sluice.ctl.v1.ShadowJob
+	61, // 50: sluice.ctl.v1.PluginsReply.plugins:type_name -> sluice.ctl.v1.PluginInfo
+	79, // 51: sluice.ctl.v1.DiagReply.counters:type_name -> sluice.ctl.v1.DiagReply.CountersEntry
+	80, // 52: sluice.ctl.v1.DiagReply.gauges:type_name -> sluice.ctl.v1.DiagReply.GaugesEntry
+	5,  // 53: sluice.ctl.v1.Controller.Ping:input_type -> sluice.ctl.v1.PingRequest
+	7,  // 54: sluice.ctl.v1.Controller.Submit:input_type -> sluice.ctl.v1.SubmitRequest
+	11, // 55: sluice.ctl.v1.Controller.Jobs:input_type -> sluice.ctl.v1.JobsRequest
+	15, // 56: sluice.ctl.v1.Controller.Steps:input_type -> sluice.ctl.v1.StepsRequest
+	17, // 57: sluice.ctl.v1.Controller.Nodes:input_type -> sluice.ctl.v1.NodesRequest
+	20, // 58: sluice.ctl.v1.Controller.Partitions:input_type -> sluice.ctl.v1.PartitionsRequest
+	29, // 59: sluice.ctl.v1.Controller.Config:input_type -> sluice.ctl.v1.ConfigRequest
+	23, // 60: sluice.ctl.v1.Controller.Topology:input_type -> sluice.ctl.v1.TopologyRequest
+	32, // 61: sluice.ctl.v1.Controller.Script:input_type -> sluice.ctl.v1.ScriptRequest
+	34, // 62: sluice.ctl.v1.Controller.Signal:input_type -> sluice.ctl.v1.SignalRequest
+	37, // 63: sluice.ctl.v1.Controller.UpdateJob:input_type -> sluice.ctl.v1.UpdateJobRequest
+	39, // 64: sluice.ctl.v1.Controller.UpdateNode:input_type -> sluice.ctl.v1.UpdateNodeRequest
+	40, // 65: sluice.ctl.v1.Controller.UpdatePartition:input_type -> sluice.ctl.v1.UpdatePartitionRequest
+	25, // 66: sluice.ctl.v1.Controller.Reservations:input_type -> sluice.ctl.v1.ReservationsRequest
+	27, // 67: sluice.ctl.v1.Controller.UpdateReservation:input_type -> sluice.ctl.v1.UpdateReservationRequest
+	42, // 68: sluice.ctl.v1.Controller.Complete:input_type -> sluice.ctl.v1.CompleteRequest
+	43, // 69: sluice.ctl.v1.Controller.WatchJob:input_type -> sluice.ctl.v1.WatchJobRequest
+	44, // 70: sluice.ctl.v1.Controller.Watch:input_type -> sluice.ctl.v1.WatchRequest
+	46, // 71: sluice.ctl.v1.Controller.Forecast:input_type -> sluice.ctl.v1.ForecastRequest
+	48, // 72: sluice.ctl.v1.Controller.Explain:input_type -> sluice.ctl.v1.ExplainRequest
+	57, // 73: sluice.ctl.v1.Controller.Reconfigure:input_type -> sluice.ctl.v1.ReconfigureRequest
+	59, // 74: sluice.ctl.v1.Controller.Shutdown:input_type -> sluice.ctl.v1.ShutdownRequest
+	60, // 75: sluice.ctl.v1.Controller.Plugins:input_type -> sluice.ctl.v1.PluginsRequest
+	62, // 76: sluice.ctl.v1.Controller.ChangePlugin:input_type -> sluice.ctl.v1.ChangePluginRequest
+	64, // 77: sluice.ctl.v1.Controller.Shadows:input_type -> sluice.ctl.v1.ShadowsRequest
+	70, // 78: sluice.ctl.v1.Controller.Diag:input_type -> sluice.ctl.v1.DiagRequest
+	72, // 79: sluice.ctl.v1.Controller.Token:input_type -> sluice.ctl.v1.TokenRequest
+	74, // 80: sluice.ctl.v1.Controller.SetDebug:input_type -> sluice.ctl.v1.SetDebugRequest
+	6,  // 81: sluice.ctl.v1.Controller.Ping:output_type -> sluice.ctl.v1.PingReply
+	8,  // 82: sluice.ctl.v1.Controller.Submit:output_type -> sluice.ctl.v1.SubmitReply
+	14, // 83: sluice.ctl.v1.Controller.Jobs:output_type -> sluice.ctl.v1.JobsReply
+	16, // 84: sluice.ctl.v1.Controller.Steps:output_type -> sluice.ctl.v1.StepsReply
+	19, // 85: sluice.ctl.v1.Controller.Nodes:output_type -> sluice.ctl.v1.NodesReply
+	21, // 86: sluice.ctl.v1.Controller.Partitions:output_type -> sluice.ctl.v1.PartitionsReply
+	30, // 87: sluice.ctl.v1.Controller.Config:output_type -> sluice.ctl.v1.ConfigReply
+	24, // 88: sluice.ctl.v1.Controller.Topology:output_type -> sluice.ctl.v1.TopologyReply
+	33, // 89: sluice.ctl.v1.Controller.Script:output_type -> sluice.ctl.v1.ScriptReply
+	35, // 90: sluice.ctl.v1.Controller.Signal:output_type -> sluice.ctl.v1.SignalReply
+	38, // 91: sluice.ctl.v1.Controller.UpdateJob:output_type -> sluice.ctl.v1.UpdateJobReply
+	41, // 92: sluice.ctl.v1.Controller.UpdateNode:output_type -> sluice.ctl.v1.UpdateReply
+	41, // 93: sluice.ctl.v1.Controller.UpdatePartition:output_type -> sluice.ctl.v1.UpdateReply
+	26, // 94: sluice.ctl.v1.Controller.Reservations:output_type -> sluice.ctl.v1.ReservationsReply
+	28, // 95: sluice.ctl.v1.Controller.UpdateReservation:output_type -> sluice.ctl.v1.UpdateReservationReply
+	41, // 96: sluice.ctl.v1.Controller.Complete:output_type -> sluice.ctl.v1.UpdateReply
+	12, // 97: sluice.ctl.v1.Controller.WatchJob:output_type -> sluice.ctl.v1.JobInfo
+	45, // 98: sluice.ctl.v1.Controller.Watch:output_type -> sluice.ctl.v1.WatchReply
+	47, // 99: sluice.ctl.v1.Controller.Forecast:output_type -> sluice.ctl.v1.ForecastReply
+	49, // 100: sluice.ctl.v1.Controller.Explain:output_type -> sluice.ctl.v1.ExplainReply
+	58, // 101: sluice.ctl.v1.Controller.Reconfigure:output_type -> sluice.ctl.v1.ReconfigureReply
+	41, // 102: sluice.ctl.v1.Controller.Shutdown:output_type -> sluice.ctl.v1.UpdateReply
+	69, // 103: sluice.ctl.v1.Controller.Plugins:output_type -> sluice.ctl.v1.PluginsReply
+	63, // 104: sluice.ctl.v1.Controller.ChangePlugin:output_type -> sluice.ctl.v1.ChangePluginReply
+	65, // 105: sluice.ctl.v1.Controller.Shadows:output_type -> sluice.ctl.v1.ShadowsReply
+	71, // 106: sluice.ctl.v1.Controller.Diag:output_type -> sluice.ctl.v1.DiagReply
+	73, // 107: sluice.ctl.v1.Controller.Token:output_type -> sluice.ctl.v1.TokenReply
+	41, // 108: sluice.ctl.v1.Controller.SetDebug:output_type -> sluice.ctl.v1.UpdateReply
+	81, // [81:109] is the sub-list for method output_type
+	53, // [53:81] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_ctl_v1_ctl_proto_init() }
@@ -4784,7 +5559,7 @@ func file_sdk_proto_ctl_v1_ctl_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_ctl_v1_ctl_proto_rawDesc), len(file_sdk_proto_ctl_v1_ctl_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   68,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

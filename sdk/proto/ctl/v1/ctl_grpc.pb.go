@@ -43,6 +43,7 @@ const (
 	Controller_WatchJob_FullMethodName          = "/sluice.ctl.v1.Controller/WatchJob"
 	Controller_Watch_FullMethodName             = "/sluice.ctl.v1.Controller/Watch"
 	Controller_Forecast_FullMethodName          = "/sluice.ctl.v1.Controller/Forecast"
+	Controller_Explain_FullMethodName           = "/sluice.ctl.v1.Controller/Explain"
 	Controller_Reconfigure_FullMethodName       = "/sluice.ctl.v1.Controller/Reconfigure"
 	Controller_Shutdown_FullMethodName          = "/sluice.ctl.v1.Controller/Shutdown"
 	Controller_Plugins_FullMethodName           = "/sluice.ctl.v1.Controller/Plugins"
@@ -82,6 +83,8 @@ type ControllerClient interface {
 	// Watch streams events of a kind; the first reply tells the position.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReply], error)
 	Forecast(ctx context.Context, in *ForecastRequest, opts ...grpc.CallOption) (*ForecastReply, error)
+	// Explain tells why a job is where it is, and what would let it start sooner.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	Reconfigure(ctx context.Context, in *ReconfigureRequest, opts ...grpc.CallOption) (*ReconfigureReply, error)
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*UpdateReply, error)
 	Plugins(ctx context.Context, in *PluginsRequest, opts ...grpc.CallOption) (*PluginsReply, error)
@@ -330,6 +333,16 @@ func (c *controllerClient) Forecast(ctx context.Context, in *ForecastRequest, op
 	return out, nil
 }
 
+func (c *controllerClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainReply)
+	err := c.cc.Invoke(ctx, Controller_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controllerClient) Reconfigure(ctx context.Context, in *ReconfigureRequest, opts ...grpc.CallOption) (*ReconfigureReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReconfigureReply)
@@ -439,6 +452,8 @@ type ControllerServer interface {
 	// Watch streams events of a kind; the first reply tells the position.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchReply]) error
 	Forecast(context.Context, *ForecastRequest) (*ForecastReply, error)
+	// Explain tells why a job is where it is, and what would let it start sooner.
+	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	Reconfigure(context.Context, *ReconfigureRequest) (*ReconfigureReply, error)
 	Shutdown(context.Context, *ShutdownRequest) (*UpdateReply, error)
 	Plugins(context.Context, *PluginsRequest) (*PluginsReply, error)
@@ -517,6 +532,9 @@ func (UnimplementedControllerServer) Watch(*WatchRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedControllerServer) Forecast(context.Context, *ForecastRequest) (*ForecastReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Forecast not implemented")
+}
+func (UnimplementedControllerServer) Explain(context.Context, *ExplainRequest) (*ExplainReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedControllerServer) Reconfigure(context.Context, *ReconfigureRequest) (*ReconfigureReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reconfigure not implemented")
@@ -877,6 +895,24 @@ func _Controller_Forecast_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Controller_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Controller_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Controller_Reconfigure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReconfigureRequest)
 	if err := dec(in); err != nil {
@@ -1087,6 +1123,10 @@ var Controller_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Forecast",
 			Handler:    _Controller_Forecast_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _Controller_Explain_Handler,
 		},
 		{
 			MethodName: "Reconfigure",
