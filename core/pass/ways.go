@@ -114,7 +114,12 @@ func (x *explanation) smaller() (out []way) {
 				continue
 			}
 			seen[less] = true
-			out = append(out, way{"nodes", fmt.Sprintf("--nodes=%d", less), fmt.Sprintf("instead of %d", n), x.variant(func(_ *mirror.Job, c *mirror.Class) {
+			change, was := fmt.Sprintf("--nodes=%d", less), fmt.Sprintf("instead of %d", n)
+			if c.NTasks > 0 {
+				change += fmt.Sprintf(" --ntasks=%d", max(c.NTasks*less/n, 1))
+				was += fmt.Sprintf(" and %d", c.NTasks)
+			}
+			out = append(out, way{"nodes", change, was, x.variant(func(_ *mirror.Job, c *mirror.Class) {
 				if c.MinNodes, c.MaxNodes, c.NodeSizes = less, less, ""; c.NTasks > 0 {
 					c.NTasks = max(c.NTasks*less/n, 1)
 				}

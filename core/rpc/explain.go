@@ -13,8 +13,8 @@ import (
 )
 
 // Explain implements ctlv1.ControllerServer. What a pass knows comes from
-// Deps.Explain; what the job itself says is added here. With
-// PrivateData=jobs other users' jobs are neither explained nor named.
+// Deps.Explain; what the job itself says is added here. It shows what Jobs
+// shows to everybody; PrivateData does not act yet, here or there.
 func (s *Server) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.ExplainReply, error) {
 	const op = "rpc.Explain"
 	filter := &ctlv1.JobFilter{Refs: []*ctlv1.JobRef{r.GetRef()}}
@@ -28,9 +28,7 @@ func (s *Server) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.E
 	if err != nil {
 		return nil, err
 	}
-	who := caller(ctx)
-	private := s.deps.Conf().PrivateData.Has("jobs")
-	if len(found) == 0 || private && !who.Owns(found[0].Job) {
+	if len(found) == 0 {
 		return nil, errs.Coded(op, errs.InvalidJobID)
 	}
 	j := found[0].Job
@@ -44,9 +42,6 @@ func (s *Server) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.E
 	out.Job, out.Now = s.info(ctx, j), int64(s.now())
 	x := &explainer{s: s, j: j, out: out, look: s.deps.View.Outlook(j)}
 	x.say()
-	if private && !who.Admin {
-		x.anonymise(who)
-	}
 	return out, nil
 }
 
@@ -288,29 +283,4 @@ func (x *explainer) place(key, record, option string) string {
 		}
 	}
 	return found
-}
-
-// anonymise takes out whose jobs are in the way.
-func (x *explainer) anonymise(who cluster.Caller) {
-	mine := x.j.Spec.UserName
-	if who.UID != x.j.Spec.User {
-		mine = ""
-	}
-	for _, o := range x.out.Obstacles {
-		for _, h := range o.Holders {
-			if h.User != mine {
-				h.Job, h.User = "", ""
-			}
-		}
-	}
-	for _, a := range x.out.Ahead {
-		if a.User != mine {
-			a.Job, a.User = "", ""
-		}
-	}
-	for _, w := range x.out.Ways {
-		if strings.HasPrefix(w.Text, "ends before job") {
-			w.Text = "ends before the next job starts"
-		}
-	}
 }
