@@ -318,7 +318,7 @@ func loadKey(cfg *conf.Config, host string) (auth.Key, error) {
 		return key, nil
 	}
 	if _, serr := os.Stat(cfg.KeyPath()); !errors.Is(serr, os.ErrNotExist) {
-		return key, err
+		return auth.LoadKey(cfg.KeyPath()) // it may have been made just now
 	}
 	for _, h := range cfg.Hosts {
 		ip := net.ParseIP(h.Addr)
