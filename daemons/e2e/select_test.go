@@ -14,16 +14,20 @@ import (
 
 // selection is a table of testdata/select: a configuration, and what Slurm
 // answered to requests. A line of a case that begins with "- " is Slurm's where
-// ours is another, which follows with "+ ".
+// ours is another, which follows with "+ ". Such a case has "# differs: CLASS"
+// above it, and "# class CLASS: REASON" at the head of the table.
 type selection struct {
 	conf, gres []string
 	wires      []string // of topology.conf
 	cases      []selectCase
+	reasons    map[string]string // by class of difference
 }
 
 type selectCase struct {
 	requests []string // options of jobs that are there together
 	want     []string
+	class    string // of difference; "": none is told
+	differs  bool
 }
 
 func readSelection(t *testing.T, file string) (s selection) {
@@ -32,25 +36,64 @@ func readSelection(t *testing.T, file string) (s selection) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.reasons = map[string]string{}
+	class := ""
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimSuffix(line, "\n")
-		if rest, ok := strings.CutPrefix(line, "conf "); ok {
+		if rest, ok := strings.CutPrefix(line, "# class "); ok {
+			name, reason, _ := strings.Cut(rest, ": ")
+			s.reasons[name] = reason
+		} else if rest, ok := strings.CutPrefix(line, "# differs: "); ok {
+			class = rest
+		} else if rest, ok := strings.CutPrefix(line, "conf "); ok {
 			s.conf = append(s.conf, rest)
 		} else if rest, ok := strings.CutPrefix(line, "gres "); ok {
 			s.gres = append(s.gres, rest)
 		} else if rest, ok := strings.CutPrefix(line, "topology "); ok {
 			s.wires = append(s.wires, rest)
 		} else if rest, ok := strings.CutPrefix(line, "\t"); ok {
+			c := &s.cases[len(s.cases)-1]
 			if strings.HasPrefix(rest, "- ") {
+				c.differs = true
 				continue
 			}
-			c := &s.cases[len(s.cases)-1]
 			c.want = append(c.want, strings.TrimPrefix(rest, "+ "))
 		} else if line != "" && line[0] != '#' {
-			s.cases = append(s.cases, selectCase{requests: strings.Split(line, " ; ")})
+			s.cases = append(s.cases, selectCase{requests: strings.Split(line, " ; "), class: class})
+			class = ""
 		}
 	}
 	return s
+}
+
+// Every difference from Slurm is of a class that has a reason in the table and
+// in the reference.
+func TestSelectionDifferences(t *testing.T) {
+	text, err := os.ReadFile("../../contrib/docs/reference/compat.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/select/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tables: %v", err)
+	}
+	for _, f := range files {
+		s := readSelection(t, f)
+		used := map[string]bool{}
+		for _, c := range s.cases {
+			used[c.class] = true
+			if name := strings.Join(c.requests, " ; "); c.differs != (c.class != "") {
+				t.Errorf("%s: %s: differs %v, class %q", f, name, c.differs, c.class)
+			} else if c.differs && (s.reasons[c.class] == "" || !strings.Contains(string(text), "| `"+c.class+"`:")) {
+				t.Errorf("%s: %s: no reason for class %s in the table, or no row in compat.md", f, name, c.class)
+			}
+		}
+		for name := range s.reasons {
+			if !used[name] {
+				t.Errorf("%s: no case is of class %s", f, name)
+			}
+		}
+	}
 }
 
 // Requests are answered as Slurm's select plugins answer them: nodes, CPUs,
