@@ -123,13 +123,13 @@ func (u *UpdateReservation) edit(c *Cluster, r *wlm.Reservation, key, sign, v st
 		r.End = r.Start + t
 		return err
 	case "users":
-		return members(op, &r.Users, &r.DenyUsers, sign, v, errs.UserIDMissing)
+		return u.members(&r.Users, &r.DenyUsers, sign, v, errs.UserIDMissing)
 	case "accounts":
-		return members(op, &r.Accounts, &r.DenyAccounts, sign, v, errs.InvalidAccount)
+		return u.members(&r.Accounts, &r.DenyAccounts, sign, v, errs.InvalidAccount)
 	case "groups":
 		var deny bool
-		if err := members(op, &r.Groups, &deny, sign, v, errs.ReservationInvalid); err != nil || deny {
-			return errs.Coded(op, errs.ReservationInvalid).With("groups=%s: groups can not be denied", v)
+		if err := u.members(&r.Groups, &deny, sign, v, errs.GroupIDMissing); err != nil || deny {
+			return errs.Coded(op, errs.GroupIDMissing).With("groups=%s: groups can not be denied", v)
 		}
 		r.GroupUsers = nil
 		for _, g := range r.Groups {
@@ -207,8 +207,9 @@ func (u *UpdateReservation) flags(r *wlm.Reservation, sign, v string) error {
 	return nil
 }
 
-// members changes a list of who may, or (with - before every name) may not.
-func members(op string, have *[]string, deny *bool, sign, v string, code errs.Code) error {
+// members changes a list of who may, or (with - before every name) may not. A
+// change to names with - takes those away from a list of who may.
+func (u *UpdateReservation) members(have *[]string, deny *bool, sign, v string, code errs.Code) error {
 	names, out := list(v), []string(nil)
 	denied := 0
 	for _, n := range names {
@@ -219,10 +220,11 @@ func members(op string, have *[]string, deny *bool, sign, v string, code errs.Co
 		out = append(out, name)
 	}
 	if denied != 0 && denied != len(out) {
-		return errs.Coded(op, code).With("%s: either all are denied or none", v)
+		return errs.Coded(u.Op(), code).With("%s: either all are denied or none", v)
 	}
+	less := denied > 0 && u.Verb == ctlv1.UpdateReservationRequest_UPDATE
 	switch {
-	case sign == "" || len(*have) == 0:
+	case sign == "" && !less || len(*have) == 0:
 		*have, *deny = out, denied > 0 || sign == "-" && len(out) > 0
 	case (sign == "-" || denied > 0) == *deny: // one more of the same
 		*have = append(slices.Clone(*have), out...)
@@ -299,12 +301,16 @@ func (u *UpdateReservation) ask(r *wlm.Reservation) (*nodeAsk, error) {
 		return errs.Newf(op, errs.Invalid, "%s=%s: allowed is a number, or a list of numbers", k, v)
 	}
 	count := func(k, v string) error {
-		n, err := strconv.ParseUint(strings.TrimRight(v, "kK"), 10, 20)
-		if err != nil {
-			return bad(k, v)
-		}
-		if a.count = int(n); strings.HasSuffix(strings.ToLower(v), "k") {
-			a.count *= 1024
+		a.count = 0
+		for _, item := range list(v) { // together, as Slurm has no geometry any longer
+			n, err := strconv.ParseUint(strings.TrimRight(item, "kK"), 10, 20)
+			if err != nil {
+				return bad(k, v)
+			}
+			if strings.HasSuffix(strings.ToLower(item), "k") {
+				n *= 1024
+			}
+			a.count += int(n)
 		}
 		return nil
 	}
@@ -359,7 +365,7 @@ func (u *UpdateReservation) ask(r *wlm.Reservation) (*nodeAsk, error) {
 	return a, nil
 }
 
-// remove deletes a reservation that no running job is in.
+// remove deletes a reservation that no job is in or waits for.
 func (u *UpdateReservation) remove(c *Cluster, r *wlm.Reservation, now wlm.Time) error {
 	op := u.Op()
 	allowed := u.Caller.Admin || r != nil && r.Flags&wlm.ResvUserDelete != 0 && r.Admits(u.User, "", "", "")
@@ -368,7 +374,7 @@ func (u *UpdateReservation) remove(c *Cluster, r *wlm.Reservation, now wlm.Time)
 		return errs.Coded(op, errs.UserIDMissing)
 	case r == nil:
 		return errs.Coded(op, errs.ReservationInvalid).With("no reservation is called %q", u.Name)
-	case len(c.runningIn(r.Name)) > 0:
+	case c.resvInUse(r):
 		return errs.Coded(op, errs.ReservationBusy)
 	}
 	c.dropReservation(r, now)
@@ -408,10 +414,10 @@ func (c *Cluster) dropReservation(r *wlm.Reservation, now wlm.Time) {
 		rest := slices.DeleteFunc(list(spec.Reservation), func(name string) bool { return name == r.Name })
 		switch {
 		case len(rest) > 0 || r.Flags&wlm.ResvNoHold != 0:
-			spec.Reservation = strings.Join(rest, ",")
 		default:
 			n.Held, n.Reason, n.Flags = true, wlm.WaitResvDeleted, n.Flags|wlm.FlagResvDelHold
 		}
+		spec.Reservation = strings.Join(rest, ",")
 		n.Spec = &spec
 		c.judge(n, now)
 		c.emit(&Event{Kind: eventv1.Kind_JOB_CHANGED, Time: now, Job: n, respec: true})

@@ -244,6 +244,9 @@ func (c *Cluster) reserveNamed(op string, r *wlm.Reservation, nodes []*wlm.Node,
 			}
 		}
 		if got := c.take(r, n, want, now); got < want {
+			if c.contested(r, &wlm.NodeAlloc{Node: n.Name}, now) {
+				return errs.Coded(op, errs.ReservationOverlap).With("node %s has %d of %d cores that no reservation has", n.Name, got, want)
+			}
 			return errs.Coded(op, errs.NodesBusy).With("node %s has %d of %d cores free", n.Name, got, want)
 		}
 	}
@@ -274,9 +277,15 @@ func (c *Cluster) reserveSome(op string, r *wlm.Reservation, pool []*wlm.Node, w
 			(r.Flags&wlm.ResvIgnoreJobs != 0 || c.occupied(r, n, now).Count() == 0))
 	}
 	pool = slices.DeleteFunc(slices.Clone(pool), func(n *wlm.Node) bool { return !usable(n) })
-	slices.SortStableFunc(pool, func(a, b *wlm.Node) int {
-		return rank(len(c.Usage[a.Index].Jobs) > 0) - rank(len(c.Usage[b.Index].Jobs) > 0)
-	})
+	busy := func(n *wlm.Node) bool { // by others than r's own jobs
+		for id := range c.Usage[n.Index].Jobs {
+			if r.Name == "" || c.jobs[id].Reservation != r.Name {
+				return true
+			}
+		}
+		return false
+	}
+	slices.SortStableFunc(pool, func(a, b *wlm.Node) int { return rank(busy(a)) - rank(busy(b)) })
 	got := 0
 	for _, n := range pool {
 		i := len(r.Nodes)

@@ -74,6 +74,31 @@ func (c *Cluster) testReservations(op string, s *wlm.Spec) error {
 	return errs.Coded(op, errs.NodeConfigUnavailable, fmt.Sprintf("--nodelist=%s: reservation %s has other nodes", s.ReqNodes, s.Reservation))
 }
 
+// reservation moves a job to other reservations; empty: to none. One that runs
+// goes to one that has what it uses.
+func (e *edit) reservation(v string) error {
+	e.spec.Reservation = v
+	if err := e.c.testReservations(e.op, e.spec); err != nil {
+		return err
+	}
+	if e.old.State == wlm.Pending {
+		return nil
+	}
+	e.job.Reservation, e.job.ReservationID = "", 0
+	for _, name := range splitList(v) {
+		r := e.c.Reservation(name)
+		p := &Placement{Job: e.job.ID, Nodes: e.job.Alloc.Nodes}
+		if outside(r, p, e.now) == "" {
+			e.job.Reservation, e.job.ReservationID = r.Name, r.ID
+			return nil
+		}
+	}
+	if v != "" {
+		return errs.Coded(e.op, errs.ReservationInvalid, fmt.Sprintf("ReservationName=%s: the job runs on what is not in it", v))
+	}
+	return nil
+}
+
 // orphaned reports whether a job asks for reservations of which none is there.
 func (c *Cluster) orphaned(s *wlm.Spec) bool {
 	names := splitList(s.Reservation)

@@ -266,10 +266,10 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	}
 	n.Alloc = &wlm.Alloc{NodeList: hostlist.Compress(names), Nodes: p.Nodes}
 	n.State, n.Flags, n.Reason, n.ReasonText = wlm.Running, 0, wlm.ReasonNone, ""
-	n.Reservation = ""
+	n.Reservation, n.ReservationID = "", 0
 	for _, r := range c.Reservations {
 		if r.ID == p.Reservation {
-			n.Reservation = r.Name
+			n.Reservation, n.ReservationID = r.Name, r.ID
 		}
 	}
 	n.Partition, n.SchedulerTag = p.Partition, p.Scheduler

@@ -288,6 +288,7 @@ var setters = map[string]func(e *edit, v string) error{
 	"stdin":             func(e *edit, v string) error { e.spec.StdIn = v; return e.pending() },
 	"workdir":           func(e *edit, v string) error { e.spec.WorkDir = v; return e.pending() },
 	"wckey":             func(e *edit, v string) error { e.spec.WCKey = v; return nil },
+	"reservationname":   (*edit).reservation,
 	"licenses":          func(e *edit, v string) error { e.spec.Licenses = v; return e.pending() },
 	"extra":             func(e *edit, v string) error { e.spec.Extra = v; return nil },
 }

@@ -55,7 +55,7 @@ func (s *Server) UpdateReservation(ctx context.Context, r *ctlv1.UpdateReservati
 				}
 				list, ok := groupMembers(ctx, name)
 				if !ok {
-					return nil, errs.Coded(op, errs.ReservationInvalid).With("Groups=%s: no group is named %q here", cmd.Set["groups"+sign], name)
+					return nil, errs.Coded(op, errs.GroupIDMissing).With("Groups=%s: no group is named %q here", cmd.Set["groups"+sign], name)
 				}
 				cmd.Groups[name] = list
 			}

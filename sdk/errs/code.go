@@ -76,6 +76,7 @@ const (
 	ReservationCores      Code = 9067
 	ReservationCoreCount  Code = 9068
 	ReservationUsers      Code = 9069
+	GroupIDMissing        Code = 9075
 	InvalidTime           Code = 9070
 )
 
@@ -151,6 +152,7 @@ var codes = map[Code]struct {
 	ReservationNoSkip:     {State, "Reservation given is not skipable, try deleting instead"},
 	ReservationCores:      {Invalid, "Core-based reservation can not be updated"},
 	ReservationCoreCount:  {Invalid, "Core count for reservation node list is not consistent!"},
+	GroupIDMissing:        {Invalid, "Invalid group id"},
 	ReservationUsers:      {Invalid, "Reservations can't have users and groups specified, only one or the other"},
 	InvalidTime:           {Invalid, "Invalid time specified"},
 }

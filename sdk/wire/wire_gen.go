@@ -394,6 +394,7 @@ func JobToWire(x *wlm.Job) *wlmv1.Job {
 	m.HetOffset = x.HetOffset
 	m.HetSet = x.HetSet
 	m.Reservation = x.Reservation
+	m.ReservationId = x.ReservationID
 	m.State = uint32(x.State)
 	m.Flags = uint32(x.Flags)
 	m.Reason = uint32(x.Reason)
@@ -469,6 +470,7 @@ func JobOfWire(m *wlmv1.Job) *wlm.Job {
 	x.HetOffset = m.HetOffset
 	x.HetSet = m.HetSet
 	x.Reservation = m.Reservation
+	x.ReservationID = m.ReservationId
 	x.State = wlm.JobState(m.State)
 	x.Flags = wlm.JobFlags(m.Flags)
 	x.Reason = wlm.Reason(m.Reason)

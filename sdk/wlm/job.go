@@ -269,6 +269,8 @@ type Job struct {
 
 	Reservation string // the one it runs in, or ran in; empty: none
 
+	ReservationID uint32 // of Reservation
+
 	State      JobState
 	Flags      JobFlags
 	Reason     Reason

@@ -39,6 +39,9 @@ const (
 	ResvForceStart
 )
 
+// resvShown are the flags that say how a reservation came to its nodes.
+const resvShown = ResvSpecNodes | ResvAllNodes
+
 // ResvRepeats are the flags of reservations that come again.
 const ResvRepeats = ResvHourly | ResvDaily | ResvWeekday | ResvWeekend | ResvWeekly
 
@@ -57,17 +60,18 @@ func (f ResvFlags) Names() []string {
 	return out
 }
 
-// ParseResvFlags reads a list of flags, each of which may be cut short. purge
-// is the time of PURGE_COMP in seconds.
+// ParseResvFlags reads a list of flags, each of which may be cut short;
+// SPEC_NODES and ALL_NODES are only shown. purge is the time of PURGE_COMP in
+// seconds.
 func ParseResvFlags(list string) (f ResvFlags, purge uint32, err error) {
-	bad := errs.Newf("wlm.ParseResvFlags", errs.Invalid, "%q: allowed are %s, LICENSE_ONLY", list, strings.Join(resvFlagNames, ", "))
+	bad := errs.Newf("wlm.ParseResvFlags", errs.Invalid, "%q: allowed are %s, LICENSE_ONLY", list, strings.Join((^resvShown).Names(), ", "))
 	for word := range strings.SplitSeq(list, ",") {
 		name, value, timed := strings.Cut(strings.ToUpper(strings.TrimSpace(word)), "=")
 		i := slices.IndexFunc(resvFlagNames, func(full string) bool { return name != "" && strings.HasPrefix(full, name) })
 		switch {
 		case name != "" && strings.HasPrefix("LICENSE_ONLY", name):
 			f |= ResvAnyNodes
-		case i < 0, timed && 1<<i != ResvPurge:
+		case i < 0, resvShown>>i&1 != 0, timed && 1<<i != ResvPurge:
 			return 0, 0, bad
 		case 1<<i == ResvPurge:
 			f |= ResvPurge

@@ -54,18 +54,11 @@ func Record(r *wlm.Reservation, oneLine bool) string {
 			fmt.Fprintf(&b, "%sNodeName=%s CoreIDs=%s", strings.Replace(sep, "   ", "     ", 1), a.Node, coreIDs(r, a))
 		}
 	}
-	tres := []string{}
+	tres := ""
 	if r.CPUs > 0 {
-		tres = append(tres, fmt.Sprintf("cpu=%d", r.CPUs))
+		tres = fmt.Sprintf("cpu=%d", r.CPUs)
 	}
-	for l := range strings.FieldsFuncSeq(r.Licenses, func(c rune) bool { return c == ',' }) {
-		name, n, counted := strings.Cut(l, ":")
-		if !counted {
-			n = "1"
-		}
-		tres = append(tres, "license/"+name+"="+n)
-	}
-	fmt.Fprintf(&b, "%sTRES=%s", sep, strings.Join(tres, ","))
+	fmt.Fprintf(&b, "%sTRES=%s", sep, orNull(tres))
 	fmt.Fprintf(&b, "%sAllowedPartitions=%s QOS=%s", sep, names(r.AllowedPartitions, false), names(r.QOS, false))
 	fmt.Fprintf(&b, "%sUsers=%s Groups=%s Accounts=%s Licenses=%s State=%s BurstBuffer=%s", sep, names(r.Users, r.DenyUsers),
 		names(r.Groups, false), names(r.Accounts, r.DenyAccounts), orNull(r.Licenses), state(r), orNull(r.BurstBuffer))

@@ -169,8 +169,8 @@ func killer(o *Options, uid uint32) string {
 func (o *Options) jobFiles(w *structured.Writer, l *line) {
 	j := l.job
 	w.Object("reservation")
-	w.Int("id", 0)
-	w.Str("name", j.Spec.Reservation)
+	w.Int("id", int64(j.ReservationID))
+	w.Str("name", j.ReservationName())
 	w.Str("requested", j.Spec.Reservation)
 	w.End()
 	w.Str("script", "")

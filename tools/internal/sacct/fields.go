@@ -116,7 +116,12 @@ var fields = []field{
 	{"ReqNodes", 8, (*line).reqNodes},
 	{"ReqTRES", 10, ofJob(func(j *jobtext.Job) string { return byName(j.ReqTRES) })},
 	{"Reservation", 20, ofJob(func(j *jobtext.Job) string { return j.ReservationName() })},
-	{"ReservationId", 8, blank},
+	{"ReservationId", 8, ofJob(func(j *jobtext.Job) string {
+		if j.ReservationID == 0 {
+			return ""
+		}
+		return num(j.ReservationID)
+	})},
 	{"ReqReservation", 20, ofJob(func(j *jobtext.Job) string { return j.Spec.Reservation })},
 	{"Restarts", 8, ofJob(func(j *jobtext.Job) string { return num(j.Restarts) })},
 	{"SegmentSize", 11, blank},

@@ -168,6 +168,23 @@ func (s *session) updateReservation(ctx context.Context, words []string) {
 	s.line("Reservation updated.")
 }
 
+// reservedLicenses is how many of each license the reservations in force have.
+func (s *session) reservedLicenses(ctx context.Context) (map[string]int, error) {
+	m, err := s.source.Reservations(ctx, &ctlv1.ReservationsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for _, r := range m.GetReservations() {
+		for _, l := range amounts(r.GetLicenses()) {
+			if r.GetActive() {
+				out[l.name] += l.count
+			}
+		}
+	}
+	return out, nil
+}
+
 func (s *session) showReservations(ctx context.Context, name string) {
 	m, err := s.source.Reservations(ctx, &ctlv1.ReservationsRequest{Name: name})
 	switch {

@@ -225,9 +225,14 @@ func (s *session) showLicenses(ctx context.Context, only string) {
 		s.fail("slurm_load_licenses error: ", err)
 		return
 	}
+	reserved, err := s.reservedLicenses(ctx)
+	if err != nil {
+		s.fail("slurm_load_licenses error: ", err)
+		return
+	}
 	for _, l := range total {
 		if only == "" || only == l.name {
-			s.line(fmt.Sprintf("LicenseName=%s\n    Total=%d Used=%d Free=%d Reserved=0 Remote=no", l.name, l.count, used[l.name], l.count-used[l.name]))
+			s.line(fmt.Sprintf("LicenseName=%s\n    Total=%d Used=%d Free=%d Reserved=%d Remote=no", l.name, l.count, used[l.name], l.count-used[l.name], reserved[l.name]))
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (g *group) dump(w *structured.Writer) {
 	}
 	w.Str("user", user)
 	w.End()
-	w.Str("reservation", "")
+	w.Str("reservation", n.Reservation)
 	w.Object("resource_spec")
 	w.Str("cpus", n.CPUSpecList)
 	w.Int("memory", int64(n.MemSpecLimit))

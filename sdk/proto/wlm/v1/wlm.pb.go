@@ -1239,14 +1239,15 @@ type Job struct {
 	FailedNode    string                 `protobuf:"bytes,41,opt,name=failed_node,json=failedNode,proto3" json:"failed_node,omitempty"`
 	NextStep      uint32                 `protobuf:"varint,42,opt,name=next_step,json=nextStep,proto3" json:"next_step,omitempty"`
 	Requeueable   bool                   `protobuf:"varint,43,opt,name=requeueable,proto3" json:"requeueable,omitempty"`
-	SignalSent    bool                   `protobuf:"varint,44,opt,name=signal_sent,json=signalSent,proto3" json:"signal_sent,omitempty"` // --signal was delivered
-	Script        []byte                 `protobuf:"bytes,45,opt,name=script,proto3" json:"script,omitempty"`                            // content key of the script, see blob in core/cluster
-	Env           []byte                 `protobuf:"bytes,46,opt,name=env,proto3" json:"env,omitempty"`                                  // content key of the environment
-	HetJob        uint32                 `protobuf:"varint,47,opt,name=het_job,json=hetJob,proto3" json:"het_job,omitempty"`             // the first component's id; 0: not of a heterogeneous job
-	HetOffset     uint32                 `protobuf:"varint,48,opt,name=het_offset,json=hetOffset,proto3" json:"het_offset,omitempty"`    // component number
-	HetSet        string                 `protobuf:"bytes,49,opt,name=het_set,json=hetSet,proto3" json:"het_set,omitempty"`              // ids of all components: "15-16"
-	Preempted     int64                  `protobuf:"varint,50,opt,name=preempted,proto3" json:"preempted,omitempty"`                     // when it was chosen to make room for another; 0: never, or it runs again
-	Reservation   string                 `protobuf:"bytes,60,opt,name=reservation,proto3" json:"reservation,omitempty"`                  // the one it runs in, or ran in; empty: none
+	SignalSent    bool                   `protobuf:"varint,44,opt,name=signal_sent,json=signalSent,proto3" json:"signal_sent,omitempty"`          // --signal was delivered
+	Script        []byte                 `protobuf:"bytes,45,opt,name=script,proto3" json:"script,omitempty"`                                     // content key of the script, see blob in core/cluster
+	Env           []byte                 `protobuf:"bytes,46,opt,name=env,proto3" json:"env,omitempty"`                                           // content key of the environment
+	HetJob        uint32                 `protobuf:"varint,47,opt,name=het_job,json=hetJob,proto3" json:"het_job,omitempty"`                      // the first component's id; 0: not of a heterogeneous job
+	HetOffset     uint32                 `protobuf:"varint,48,opt,name=het_offset,json=hetOffset,proto3" json:"het_offset,omitempty"`             // component number
+	HetSet        string                 `protobuf:"bytes,49,opt,name=het_set,json=hetSet,proto3" json:"het_set,omitempty"`                       // ids of all components: "15-16"
+	Preempted     int64                  `protobuf:"varint,50,opt,name=preempted,proto3" json:"preempted,omitempty"`                              // when it was chosen to make room for another; 0: never, or it runs again
+	Reservation   string                 `protobuf:"bytes,60,opt,name=reservation,proto3" json:"reservation,omitempty"`                           // the one it runs in, or ran in; empty: none
+	ReservationId uint32                 `protobuf:"varint,61,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"` // its number
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1636,6 +1637,13 @@ func (x *Job) GetReservation() string {
 		return x.Reservation
 	}
 	return ""
+}
+
+func (x *Job) GetReservationId() uint32 {
+	if x != nil {
+		return x.ReservationId
+	}
+	return 0
 }
 
 // Step is a step's record. Immutable once published.
@@ -3152,7 +3160,7 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\x06R\x04cpus\x12\x10\n" +
 	"\x03mem\x18\x03 \x01(\x04R\x03mem\x12\x12\n" +
-	"\x04gres\x18\x04 \x01(\tR\x04gres\"\xd6\v\n" +
+	"\x04gres\x18\x04 \x01(\tR\x04gres\"\xfd\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05sluid\x18\x02 \x01(\tR\x05sluid\x12'\n" +
@@ -3218,7 +3226,8 @@ const file_sdk_proto_wlm_v1_wlm_proto_rawDesc = "" +
 	"het_offset\x180 \x01(\rR\thetOffset\x12\x17\n" +
 	"\ahet_set\x181 \x01(\tR\x06hetSet\x12\x1c\n" +
 	"\tpreempted\x182 \x01(\x03R\tpreempted\x12 \n" +
-	"\vreservation\x18< \x01(\tR\vreservation\"\xad\x06\n" +
+	"\vreservation\x18< \x01(\tR\vreservation\x12%\n" +
+	"\x0ereservation_id\x18= \x01(\rR\rreservationId\"\xad\x06\n" +
 	"\x04Step\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\rR\x03job\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x12\n" +
