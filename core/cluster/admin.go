@@ -99,6 +99,11 @@ func (u *UpdateNode) edit(op string, n *wlm.Node, now wlm.Time) error {
 			return errs.Coded(op, errs.NotSupported).With("Update of this parameter is not supported: %s=%s", k, v)
 		}
 	}
+	for _, f := range n.ActiveFeatures {
+		if !slices.Contains(n.Features, f) {
+			return errs.Coded(op, errs.ActiveFeatures).With("ActiveFeatures=%s: AvailableFeatures of node %s has no %s", u.Set["activefeatures"], n.Name, f)
+		}
+	}
 	return nil
 }
 

@@ -102,7 +102,22 @@ func (c *Cluster) testClass(op string, k *Class) error {
 		if err != nil {
 			return errs.Coded(op, errs.InvalidFeature, fmt.Sprintf("--constraint=%s: %v", k.Features, err))
 		}
+		if name := c.unknownFeature(x); name != "" {
+			return errs.Coded(op, errs.InvalidFeature, fmt.Sprintf("--constraint=%s: no node has %s", k.Features, name))
+		}
+		if err := testCounts(op, k, x); err != nil {
+			return err
+		}
 		expr = x
+	}
+	if k.Prefer != "" {
+		x, err := wlm.ParseFeatures(k.Prefer)
+		if err != nil {
+			return errs.Coded(op, errs.InvalidPrefer).With("--prefer=%s: %v", k.Prefer, err)
+		}
+		if name := c.unknownFeature(x); name != "" {
+			return errs.Coded(op, errs.InvalidPrefer).With("--prefer=%s: no node has %s", k.Prefer, name)
+		}
 	}
 	required, err := c.namedNodes(op, k.ReqNodes)
 	if err != nil {
@@ -141,15 +156,21 @@ type census struct {
 }
 
 func (c *Cluster) testPartition(op string, k *Class, p *wlm.Partition, expr *wlm.FeatureExpr, required, excluded map[wlm.NodeName]bool) error {
-	in := 0
+	in, lacks := 0, wlm.NodeName("")
 	var t census
 	for _, name := range p.NodeNames {
 		n := c.Node(name)
-		if n == nil || excluded[name] {
+		if n == nil {
+			continue
+		}
+		if t.nodes++; excluded[name] {
 			continue
 		}
 		if required[name] {
 			in++
+			if expr != nil && !featureMayMatch(expr, n.Features) {
+				lacks = name
+			}
 		}
 		c.count(&t, k, p, n, expr)
 	}
@@ -158,10 +179,12 @@ func (c *Cluster) testPartition(op string, k *Class, p *wlm.Partition, expr *wlm
 	switch {
 	case in < len(required):
 		return errs.Coded(op, errs.NodesNotInPartition, fmt.Sprintf("--nodelist=%s: partition %s has only %s", k.ReqNodes, p.Name, p.Nodes))
+	case lacks != "":
+		return errs.Coded(op, errs.NodeConfigUnavailable).With("--nodelist=%s: node %s has not what --constraint=%s asks for", k.ReqNodes, lacks, k.Features)
 	case len(t.rooms) > 0:
 		return c.testTotal(op, k, p, &t)
 	case expr != nil && t.feat == 0:
-		return errs.Coded(op, errs.InvalidFeature, fmt.Sprintf("--constraint=%s: no node of partition %s has it", k.Features, p.Name))
+		return errs.Coded(op, errs.NodeConfigUnavailable).With("--constraint=%s: no node of partition %s that may be used has it", k.Features, p.Name)
 	case t.topo == 0:
 		return refuse("Socket, core and/or thread specification can not be satisfied")
 	case t.cpus == 0:
@@ -192,7 +215,6 @@ func (c *Cluster) nodeNeed(k *Class) (cpus uint32, mem wlm.MiB) {
 func (c *Cluster) count(t *census, k *Class, p *wlm.Partition, n *wlm.Node, expr *wlm.FeatureExpr) {
 	need, memNeed := c.nodeNeed(k)
 	memory := n.RealMemory - min(n.MemSpecLimit, n.RealMemory)
-	t.nodes++
 	t.total += n.CPUs
 	t.maxCPU, t.maxMem = max(t.maxCPU, n.CPUs), max(t.maxMem, memory)
 	limit := p.MaxCPUsPerNode
@@ -288,7 +310,7 @@ func (c *Cluster) testTotal(op string, k *Class, p *wlm.Partition, t *census) er
 // featureMayMatch is the node-by-node part of a constraint: counts and
 // same-for-all brackets are the selector's business.
 func featureMayMatch(x *wlm.FeatureExpr, have []string) bool {
-	return x.Match(have) || len(x.Counts()) > 0 || len(x.Choices()) > 0
+	return x.Match(have) || len(x.Counts()) > 0
 }
 
 // namedNodes resolves a host list of the request to nodes that exist.

@@ -21,9 +21,9 @@ func (c *Cluster) dependencies(op, text string, self wlm.JobID) ([]wlm.Dep, erro
 	var out []wlm.Dep
 	for _, d := range deps {
 		switch d.Kind {
-		case wlm.DepAfterBurstBuffer, wlm.DepExpand:
+		case wlm.DepExpand:
 			return nil, errs.Coded(op, errs.NotSupported,
-				fmt.Sprintf("--dependency=%s: %s is not offered; use after, afterany, aftercorr, afterok, afternotok or singleton", text, d.Kind))
+				fmt.Sprintf("--dependency=%s: %s is not offered; use after, afterany, afterburstbuffer, aftercorr, afterok, afternotok or singleton", text, d.Kind))
 		case wlm.DepSingleton:
 			out = append(out, d)
 			continue
@@ -31,7 +31,7 @@ func (c *Cluster) dependencies(op, text string, self wlm.JobID) ([]wlm.Dep, erro
 		if d.Job == self && self != 0 {
 			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: a job can not depend on itself", text)
 		}
-		if len(c.targets(&d)) == 0 && d.Kind != wlm.DepAfterAny {
+		if len(c.targets(&d)) == 0 && d.Kind != wlm.DepAfterAny && d.Kind != wlm.DepAfterBurstBuffer {
 			return nil, errs.Coded(op, errs.DependencyProblem).With("--dependency=%s: job %s is not known", text, d.Job)
 		}
 		if self != 0 && c.reaches(d.Job, self, c.settings.MaxDependDepth) {
@@ -138,7 +138,7 @@ func (c *Cluster) targetState(d *wlm.Dep, now wlm.Time) wlm.DepState {
 		if s.started && (d.Delay == 0 || s.last+wlm.Time(d.Delay)*60 <= now) {
 			return wlm.DepFulfilled
 		}
-	case wlm.DepAfterAny:
+	case wlm.DepAfterAny, wlm.DepAfterBurstBuffer: // nothing is staged out, so far
 		if s.ended {
 			return wlm.DepFulfilled
 		}

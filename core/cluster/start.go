@@ -279,7 +279,7 @@ func (c *Cluster) start(p *Placement, now wlm.Time) *wlm.Job {
 	case n.Spec.NTasks == 0:
 		n.NTasks = max(n.NTasks, uint32(len(p.Nodes)))
 	}
-	n.Start, n.LastSched, n.BatchHost = now, now, p.Nodes[0].Node
+	n.Start, n.LastSched, n.BatchHost = now, now, c.batchHost(n.Spec, p.Nodes)
 	n.End, n.Preempted = 0, 0
 	if p.Limit > 0 && uint32(n.TimeLimit) > p.Limit/60 {
 		n.TimeLimit = wlm.Minutes(p.Limit / 60)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sluice-hpc/sluice/sdk/errs"
 	"github.com/sluice-hpc/sluice/sdk/proto/event/v1"
@@ -110,6 +111,10 @@ func (s *Submit) newJob(c *Cluster, now wlm.Time) (*wlm.Job, error) {
 	}
 	if spec.Deadline != 0 && spec.Deadline <= now {
 		return nil, errs.Newf(op, errs.Invalid, "--deadline=%d is in the past", spec.Deadline)
+	}
+	spec.Features = strings.ReplaceAll(spec.Features, ",", "&") // as Slurm keeps it
+	if err := testBatch(op, spec); err != nil {
+		return nil, err
 	}
 	if err := c.feasible(op, ClassOf(spec)); err != nil {
 		return nil, err

@@ -43,6 +43,10 @@ func TestTopologyAndConstraints(t *testing.T) {
 		{"beyond the limit", "-p set -t60", "waits PartitionTimeLimit"},
 		{"several partitions", "-p down,all -N1", "nodes=1"},
 		{"no such feature", "-C nosuch", "refused"},
+		{"a comma is AND", "-N2 -C a,b --exclusive", "on t[3-4]"},
+		{"nested parentheses", "-N2 -C (a&(b|(a&b))) --exclusive", "on t[3-4]"},
+		{"one choice among groups", "-N2 -C [(a&b)|b] --exclusive", "on t[3-4]"},
+		{"two choices", "-N2 -C [a|b]&[b|a] --exclusive", "nodes=2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := strings.Join(c.answer(strings.Split(tt.requests, " ; ")), "\n")
@@ -51,6 +55,36 @@ func TestTopologyAndConstraints(t *testing.T) {
 			}
 		})
 	}
+	t.Run("what can never be", func(t *testing.T) {
+		const never = "Requested node configuration is not available"
+		for args, want := range map[string]string{
+			"-N8 -x t1": never, "-N8 -x t1 --test-only": never, "-C nosuch": "Invalid feature specification", "-w t1 -C a&b": never,
+			"-N2 -C a*2&b*1": never, "--prefer nosuch": "Invalid preferred feature specification", "-w nosuch": "Invalid node name specified",
+			"-C a --batch b": "Job --batch option is invalid or not a subset of --constraints", "-N1000 --test-only": never,
+		} {
+			r := c.run("sbatch", append(strings.Fields(args), "--wrap", "true")...)
+			if r.code == 0 || !strings.Contains(r.errOut, want) {
+				t.Errorf("%s, want %s", r, want)
+			}
+		}
+	})
+	t.Run("the node of the batch script", func(t *testing.T) {
+		c.submit("-N4", "-w", "t[1-4]", "-C", "a|b", "--batch", "b", "-o", "batch.out", "--wrap", "echo $SLURMD_NODENAME; srun -N4 -n4 printenv SLURMD_NODENAME")
+		c.await("the job to end", func() bool { return strings.Count(c.file("batch.out"), "\n") >= 5 && c.run("squeue", "-h").out == "" })
+		if out := c.file("batch.out"); !strings.HasPrefix(out, "t3\n") || strings.Count(out, "\n") != 5 {
+			t.Errorf("the script printed %q", out)
+		}
+	})
+	t.Run("features change", func(t *testing.T) {
+		if r := c.run("scontrol", "update", "NodeName=t8", "ActiveFeatures=nosuch"); r.code == 0 || !strings.Contains(r.out+r.errOut, "Active features not subset of available features") {
+			t.Errorf("%s", r)
+		}
+		c.ok("scontrol", "update", "NodeName=t8", "AvailableFeatures=b,new", "ActiveFeatures=new")
+		if got := strings.Join(c.answer([]string{"-N1 -C new --exclusive"}), "\n"); !strings.Contains(got, "on t8 ") {
+			t.Errorf("got %s", got)
+		}
+		c.ok("scontrol", "update", "NodeName=t8", "AvailableFeatures=b")
+	})
 	t.Run("the address of a node", func(t *testing.T) {
 		r := c.run("srun", "-w", "t5", "printenv", "SLURM_TOPOLOGY_ADDR", "SLURM_TOPOLOGY_ADDR_PATTERN")
 		if r.out != "root.s2.t5\nswitch.switch.node\n" {

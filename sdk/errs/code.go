@@ -67,6 +67,9 @@ const (
 	NodeNotResponding     Code = 9009
 	DuplicateSubmission   Code = 9010
 	ReservationAccess     Code = 9060
+	ActiveFeatures        Code = 9170
+	InvalidBatch          Code = 9171
+	InvalidPrefer         Code = 9172
 	ReservationBusy       Code = 9061
 	ReservationOverlap    Code = 9062
 	ReservationEmpty      Code = 9063
@@ -110,6 +113,9 @@ var codes = map[Code]struct {
 	StandbyMode:           {Unavail, "Slurm backup controller in standby mode"},
 	InvalidNodeState:      {Invalid, "Invalid node state specified"},
 	InvalidFeature:        {Invalid, "Invalid feature specification"},
+	ActiveFeatures:        {Invalid, "Active features not subset of available features"},
+	InvalidBatch:          {Invalid, "Job --batch option is invalid or not a subset of --constraints"},
+	InvalidPrefer:         {Invalid, "Invalid preferred feature specification"},
 	InvalidAuth:           {Unauth, "Protocol authentication error"},
 	ThreadFailure:         {Internal, "Unable to create a thread for the request"},
 	JobSuspended:          {State, "Job is currently suspended"},

@@ -31,8 +31,8 @@ type FeatureExpr struct {
 // maxFeatureDepth bounds how deep brackets and parentheses nest.
 const maxFeatureDepth = 32
 
-// ParseFeatures reads --constraint: names with & and | (& binds closer),
-// parentheses, [a|b] for one choice that all nodes share, and *count behind a
+// ParseFeatures reads --constraint: names with & or a comma, and | (& binds
+// closer), parentheses, [a|b] for one choice that all nodes share, and *count behind a
 // name or parentheses, inside or outside of brackets. Empty gives nil, which
 // matches every node. Whether nodes have such features is not looked at.
 func ParseFeatures(s string) (*FeatureExpr, error) {
@@ -78,19 +78,20 @@ func (p *featureParser) next() byte {
 }
 
 func (p *featureParser) or(depth int) *FeatureExpr {
-	return p.chain('|', FeatureOr, func() *FeatureExpr {
-		return p.chain('&', FeatureAnd, func() *FeatureExpr { return p.term(depth) })
+	return p.chain("|", FeatureOr, func() *FeatureExpr {
+		return p.chain("&,", FeatureAnd, func() *FeatureExpr { return p.term(depth) })
 	})
 }
 
-// chain reads operands with sign between them.
-func (p *featureParser) chain(sign byte, op FeatureOp, operand func() *FeatureExpr) *FeatureExpr {
+// chain reads operands with one of signs between them.
+func (p *featureParser) chain(signs string, op FeatureOp, operand func() *FeatureExpr) *FeatureExpr {
 	first := operand()
-	if p.next() != sign {
+	more := func() bool { c := p.next(); return c != 0 && strings.IndexByte(signs, c) >= 0 }
+	if !more() {
 		return first
 	}
 	e := &FeatureExpr{Op: op, Args: []*FeatureExpr{first}}
-	for p.next() == sign {
+	for more() {
 		p.pos++
 		e.Args = append(e.Args, operand())
 	}
@@ -198,7 +199,7 @@ func (e *FeatureExpr) String() string {
 // Match reports whether a node with the active features can serve in the job.
 // A term with a count outside of brackets asks for some nodes only, so no node
 // fails it; within brackets, a node must serve one of the choices or counts.
-// Whether a set of nodes is enough is for [FeatureExpr.Choices] and
+// Whether a set of nodes is enough is for [FeatureExpr.Alternatives],
 // [FeatureExpr.Counts] to say. A nil expression matches every node.
 func (e *FeatureExpr) Match(active []string) bool {
 	return e == nil || e.match(active, false)
@@ -247,21 +248,46 @@ func (e *FeatureExpr) walk(visit func(*FeatureExpr)) {
 	}
 }
 
-// Choices returns the alternatives of which all nodes of the job must satisfy
-// the same one, in the order written: those of the first [a|b]. It is nil
-// when there are none.
-func (e *FeatureExpr) Choices() []*FeatureExpr {
-	var out []*FeatureExpr
-	e.walk(func(x *FeatureExpr) {
-		if x.Op != FeatureBracket || out != nil || hasCount(x) {
-			return
+// maxAlternatives bounds what several [a|b] in one expression make together;
+// the alternatives beyond it are not tried.
+const maxAlternatives = 64
+
+// Alternatives returns the expressions of which all nodes of the job must
+// satisfy the same one, in the order written: e with one choice in the place of
+// each [a|b]. Without such brackets, that is e alone; nil of a nil expression.
+func (e *FeatureExpr) Alternatives() []*FeatureExpr {
+	switch {
+	case e == nil:
+		return nil
+	case e.Op == FeatureName:
+		return []*FeatureExpr{e}
+	case e.Op == FeatureBracket:
+		in := e.Args[0]
+		if in.Op != FeatureOr || in.Count != 0 {
+			if hasCount(in) {
+				return []*FeatureExpr{e} // counts of nodes
+			}
+			return []*FeatureExpr{in} // [a]: nothing to choose
 		}
-		if in := x.Args[0]; in.Op == FeatureOr {
-			out = in.Args
-		} else {
-			out = []*FeatureExpr{in}
+		out := make([]*FeatureExpr, 0, len(in.Args))
+		for _, a := range in.Args {
+			if hasCount(a) {
+				a = &FeatureExpr{Op: FeatureBracket, Args: []*FeatureExpr{a}}
+			}
+			out = append(out, a)
 		}
-	})
+		return out[:min(len(out), maxAlternatives)]
+	}
+	out := []*FeatureExpr{{Op: e.Op, Count: e.Count}}
+	for _, arg := range e.Args {
+		var longer []*FeatureExpr
+		for _, x := range out {
+			for _, a := range arg.Alternatives() {
+				longer = append(longer, &FeatureExpr{Op: e.Op, Count: e.Count, Args: append(slices.Clip(x.Args), a)})
+			}
+		}
+		out = longer[:min(len(longer), maxAlternatives)]
+	}
 	return out
 }
 

@@ -37,6 +37,12 @@ func TestFeaturesMatch(t *testing.T) {
 		{"[(a&b)*2&c*1]", "a", false},
 		{"[(a&b)*2&c*1]", "a b", true},
 		{" a & b ", "a b", true},
+		{"a,b", "a b", true},
+		{"a,b", "a", false},
+		{"a,b|c", "c", true},
+		{"(a&(b|(c&d)))", "a c d", true},
+		{"(a&(b|(c&d)))", "a c", false},
+		{"[(a&b)|c]", "a", false},
 		{"ib:x-1.2", "ib:x-1.2", true},
 	}
 	for _, tt := range tests {
@@ -48,7 +54,7 @@ func TestFeaturesMatch(t *testing.T) {
 }
 
 func TestParseFeaturesRefuses(t *testing.T) {
-	for _, s := range []string{"&", "a&", "|a", "a||b", "(a", "a)", "[a", "a]", "[[a]]", "a*", "a*0", "a*x", "(a*2)*3", "a b", "a,b", "()", "[]",
+	for _, s := range []string{"&", "a&", "|a", "a||b", "(a", "a)", "[a", "a]", "[[a]]", "a*", "a*0", "a*x", "(a*2)*3", "a b", "a,,b", "a,", "()", "[]",
 		"[a|b]*2", "!a", "a*99999999999", strings.Repeat("(", 1000), "a\n"} {
 		_, err := ParseFeatures(s)
 		if errs.CodeOf(err) != errs.InvalidFeature || strings.Contains(err.Error(), "\n") {
@@ -66,17 +72,21 @@ func TestFeatureParts(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	tests := []struct{ in, choices, counts, names string }{
-		{"a&b", "", "", "a b"},
-		{"[rack1|rack2|(x&y)]&gpu", "rack1 rack2 x&y", "", "gpu rack1 rack2 x y"},
+		{"a&b", "a&b", "", "a b"},
+		{"[rack1|rack2|(x&y)]&gpu", "rack1&gpu rack2&gpu (x&y)&gpu", "", "gpu rack1 rack2 x y"},
+		{"[a|b]&[c|d]", "a&c a&d b&c b&d", "", "a b c d"},
+		{"x|[a|b]", "x|a x|b", "", "a b x"},
+		{"[(a&b)|c]", "a&b c", "", "a b c"},
+		{"[a*2|b*3]", "[a*2] [b*3]", "a*2 b*3", "a b"},
 		{"[a]", "a", "", "a"},
-		{"[a*2&b*4]", "", "a*2 b*4", "a b"},
-		{"graphics*4&fast", "", "graphics*4", "fast graphics"},
-		{"(k&s)*4&h*1", "", "(k&s)*4 h*1", "h k s"},
+		{"[a*2&b*4]", "[a*2&b*4]", "a*2 b*4", "a b"},
+		{"graphics*4&fast", "graphics*4&fast", "graphics*4", "fast graphics"},
+		{"(k&s)*4&h*1", "(k&s)*4&h*1", "(k&s)*4 h*1", "h k s"},
 	}
 	for _, tt := range tests {
 		e, err := ParseFeatures(tt.in)
-		if err != nil || texts(e.Choices()) != tt.choices || texts(e.Counts()) != tt.counts || strings.Join(e.Names(), " ") != tt.names {
-			t.Errorf("%s: choices %q, counts %q, names %q, %v", tt.in, texts(e.Choices()), texts(e.Counts()), e.Names(), err)
+		if err != nil || texts(e.Alternatives()) != tt.choices || texts(e.Counts()) != tt.counts || strings.Join(e.Names(), " ") != tt.names {
+			t.Errorf("%s: choices %q, counts %q, names %q, %v", tt.in, texts(e.Alternatives()), texts(e.Counts()), e.Names(), err)
 		}
 	}
 	e, _ := ParseFeatures("(k&s)*4")
@@ -84,7 +94,7 @@ func TestFeatureParts(t *testing.T) {
 		t.Error("Plain does not match as the term without its count")
 	}
 	var none *FeatureExpr
-	if none.String() != "" || none.Names() != nil || none.Choices() != nil || none.Counts() != nil || none.Plain() != nil {
+	if none.String() != "" || none.Names() != nil || none.Alternatives() != nil || none.Counts() != nil || none.Plain() != nil {
 		t.Error("nil has parts")
 	}
 }

@@ -385,8 +385,10 @@ func (n *need) takeChoices(t *table, expr *wlm.FeatureExpr) {
 		return b
 	}
 	if expr != nil {
-		for _, e := range expr.Choices() {
-			n.choices = append(n.choices, with(e))
+		if all := expr.Alternatives(); len(all) > 1 {
+			for _, e := range all {
+				n.choices = append(n.choices, with(e))
+			}
 		}
 		for _, e := range expr.Counts() {
 			want := counted{int(e.Count), with(e.Plain())}
