@@ -357,7 +357,11 @@ func (x *explanation) sort(o *ctlv1.ExplainObstacle, s *selector.Supply) {
 			busy[t.Nodes[i].Name] = true
 		}
 	}
-	add("too little free: held by jobs", s.Busy)
+	kept, names := x.kept(s.Busy)
+	for _, name := range names {
+		add("too little free: kept by reservation "+name, kept[name])
+	}
+	add("too little free: held by jobs", kept[""])
 	if len(s.Busy) > 0 {
 		o.Holders = x.holders(nil, busy)
 	}

@@ -83,3 +83,25 @@ func (f *feed) reservedEnd(j *wlm.Job) wlm.Time {
 	}
 	return r.End
 }
+
+// kept sorts nodes by the active reservation of others that has them, "" for
+// none; the names are in the order of their first nodes.
+func (x *explanation) kept(nodes []wlm.NodeIndex) (by map[string][]wlm.NodeIndex, names []string) {
+	t := x.r.feed.tables
+	may, _ := t.ReservationsOf(x.j.Spec)
+	by = map[string][]wlm.NodeIndex{}
+	for _, i := range nodes {
+		name := ""
+		for _, r := range t.Reservations {
+			if int(i) < len(t.Nodes) && r.ActiveAt(x.now) && !slices.Contains(may, r) && r.Node(t.Nodes[i].Name) != nil {
+				name = r.Name
+				break
+			}
+		}
+		if name != "" && len(by[name]) == 0 {
+			names = append(names, name)
+		}
+		by[name] = append(by[name], i)
+	}
+	return by, names
+}

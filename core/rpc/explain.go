@@ -14,7 +14,7 @@ import (
 
 // Explain implements ctlv1.ControllerServer. What a pass knows comes from
 // Deps.Explain; what the job itself says is added here. It shows what Jobs
-// shows to everybody; PrivateData does not act yet, here or there.
+// shows the caller: PrivateData=jobs keeps other users' jobs unnamed.
 func (s *Server) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.ExplainReply, error) {
 	const op = "rpc.Explain"
 	filter := &ctlv1.JobFilter{Refs: []*ctlv1.JobRef{r.GetRef()}}
@@ -32,6 +32,10 @@ func (s *Server) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.E
 		return nil, errs.Coded(op, errs.InvalidJobID)
 	}
 	j := found[0].Job
+	sees := s.sightOf(ctx, false)
+	if !sees.job(j) {
+		return nil, errs.Coded(op, errs.InvalidJobID)
+	}
 	out := &ctlv1.ExplainReply{}
 	if j.State == wlm.Pending && s.deps.Explain != nil {
 		out, err = s.deps.Explain(ctx, j, s.admitted(j))
@@ -40,8 +44,9 @@ func (s *Server) Explain(ctx context.Context, r *ctlv1.ExplainRequest) (*ctlv1.E
 		}
 	}
 	out.Job, out.Now = s.info(ctx, j), int64(s.now())
-	x := &explainer{s: s, j: j, out: out, look: s.deps.View.Outlook(j)}
+	x := &explainer{s: s, j: j, sees: sees, out: out, look: s.deps.View.Outlook(j)}
 	x.say()
+	s.discreet(ctx, out)
 	return out, nil
 }
 
@@ -55,6 +60,7 @@ func (s *Server) admitted(j *wlm.Job) func(*wlm.Partition) bool {
 type explainer struct {
 	s    *Server
 	j    *wlm.Job
+	sees sight        // of the caller
 	look *wlm.Outlook // may be nil
 	out  *ctlv1.ExplainReply
 }
@@ -77,6 +83,7 @@ func (x *explainer) say() {
 		p.Reserved = true
 	}
 	x.own(reason)
+	x.reservations(reason)
 	if p := x.out.Plan; p != nil && x.out.Summary != "" { // it waits for something of its own
 		p.Assumes, x.out.Ways = "only the cluster were in its way, "+p.Assumes, nil
 	}
@@ -157,7 +164,7 @@ func (x *explainer) deps() {
 		}
 		open++
 		state := "is not known here"
-		if t := x.s.deps.View.Job(d.Job); t != nil {
+		if t := x.s.deps.View.Job(d.Job); t != nil && x.sees.job(t) {
 			state = "is " + wlm.StateName(t.State, t.Flags)
 			switch {
 			case t.State == wlm.Running && t.End != 0:
