@@ -40,7 +40,7 @@ func ClassOf(s *wlm.Spec) Class {
 	return Class{
 		Partitions: strings.Join(s.Partitions, ","),
 		MinNodes:   s.MinNodes, MaxNodes: s.MaxNodes, NodeSizes: s.NodeSizes, ReqNodes: s.ReqNodes, ExcNodes: s.ExcNodes,
-		NTasks: s.NTasks, CPUsPerTask: s.CPUsPerTask, TasksPerNode: s.TasksPerNode, TasksPerCore: s.TasksPerCore,
+		NTasks: s.NTasks, CPUsPerTask: s.CPUsPerTask, TasksPerNode: s.TasksPerNode, TasksPerCore: tasksPerCore(s),
 		TasksPerSocket: s.TasksPerSocket, SocketsPerNode: s.SocketsPerNode, CoresPerSocket: s.CoresPerSocket,
 		ThreadsPerCore: s.ThreadsPerCore, MinCPUsPerNode: s.MinCPUsPerNode, MemPerNode: s.MemPerNode, MemPerCPU: s.MemPerCPU,
 		MemAll: s.MemAll, TmpDisk: s.TmpDisk, Features: s.Features, Prefer: s.Prefer, TresPerJob: s.TresPerJob,
@@ -50,6 +50,16 @@ func ClassOf(s *wlm.Spec) Class {
 		GresFlags: s.Option("gres-flags"), CPUsPerGPU: s.CPUsPerGPU, TasksPerGPU: s.TasksPerGPU, MemPerGPU: s.MemPerGPU,
 		Switches: s.Switches, SwitchWait: s.SwitchWait, Segment: segmentOf(s),
 	}
+}
+
+// tasksPerCore is the bound on tasks of a core; --hint=multithread lifts that of
+// CR_ONE_TASK_PER_CORE.
+func tasksPerCore(s *wlm.Spec) uint32 {
+	const many = 1<<16 - 1
+	if s.TasksPerCore == 0 && s.Hint == "multithread" {
+		return many
+	}
+	return s.TasksPerCore
 }
 
 // MinCPUs is the number of CPUs that the request needs in all, at least.
@@ -218,7 +228,7 @@ func (c *Cluster) count(t *census, k *Class, p *wlm.Partition, n *wlm.Node, expr
 	t.total += n.CPUs
 	t.maxCPU, t.maxMem = max(t.maxCPU, n.CPUs), max(t.maxMem, memory)
 	limit := p.MaxCPUsPerNode
-	if limit == 0 || limit == wlm.Unset {
+	if limit == 0 || limit == wlm.Unset || c.settings.WholeNodes {
 		limit = n.CPUs
 	}
 	feat := expr == nil || featureMayMatch(expr, n.Features)
@@ -234,7 +244,7 @@ func (c *Cluster) count(t *census, k *Class, p *wlm.Partition, n *wlm.Node, expr
 			*x.n++
 		}
 	}
-	room, totals, gres := gresRoom(k, n, k.room(n, limit, memory, c.settings.TrackMemory))
+	room, totals, gres := gresRoom(k, n, k.room(n, limit, memory, &c.settings))
 	if feat && topo && cpus && mem && disk && gres && room > 0 {
 		t.rooms = append(t.rooms, room)
 		for a, have := range totals {
@@ -248,7 +258,7 @@ func (c *Cluster) count(t *census, k *Class, p *wlm.Partition, n *wlm.Node, expr
 
 // room is how many tasks the whole node holds, of which jobs may use limit
 // CPUs; 0 when that is too few to be of use.
-func (k *Class) room(n *wlm.Node, limit uint32, memory wlm.MiB, track bool) int {
+func (k *Class) room(n *wlm.Node, limit uint32, memory wlm.MiB, s *Settings) int {
 	threads := max(n.ThreadsPerCore, 1)
 	use := threads
 	if k.ThreadsPerCore > 0 && k.ThreadsPerCore < threads {
@@ -259,10 +269,14 @@ func (k *Class) room(n *wlm.Node, limit uint32, memory wlm.MiB, track bool) int 
 		return 0
 	}
 	usable := min(cpus, limit) / threads * use
-	if k.MemPerCPU > 0 && track {
+	if k.MemPerCPU > 0 && s.TrackMemory {
 		usable = min(usable, uint32(memory/k.MemPerCPU))
 	}
 	tasks := int(usable / max(k.CPUsPerTask, 1))
+	if k.TasksPerCore == 1 || k.TasksPerCore == 0 && s.OneTaskPerCore {
+		each := (max(k.CPUsPerTask, 1) + use - 1) / use
+		tasks = min(tasks, int(min(cpus, limit)/threads/each))
+	}
 	switch {
 	case k.Overcommit && tasks > 0:
 		tasks = int(max(k.NTasks, 1))

@@ -25,6 +25,8 @@ type Settings struct {
 	MaxMemPerCPU    wlm.MiB
 	MaxMemPerNode   wlm.MiB
 	TrackMemory     bool // memory is a consumable resource
+	OneTaskPerCore  bool // CR_ONE_TASK_PER_CORE
+	WholeNodes      bool // select/linear, which does not know MaxCPUsPerNode
 	JobRequeue      bool
 	MinJobAge       uint32
 	KillWait        uint32

@@ -178,6 +178,9 @@ func (c *Cluster) sizes(op string, spec *wlm.Spec, p *wlm.Partition) error {
 	if maxNode > 0 && spec.MemPerNode > maxNode {
 		return errs.Coded(op, errs.InvalidMemory, fmt.Sprintf("--mem=%dM: at most %dM a node are allowed", spec.MemPerNode, maxNode))
 	}
+	if maxCPU > 0 && spec.MemAll {
+		return c.allMemory(op, spec, p, maxCPU)
+	}
 	if maxCPU > 0 && spec.MemPerCPU > maxCPU {
 		// As Slurm does: more CPUs a task rather than more memory a CPU.
 		f := uint32((spec.MemPerCPU + maxCPU - 1) / maxCPU)
@@ -186,6 +189,25 @@ func (c *Cluster) sizes(op string, spec *wlm.Spec, p *wlm.Partition) error {
 	}
 	if maxCPU > 0 && spec.MemPerNode > maxCPU { // more CPUs a node
 		spec.MinCPUsPerNode = max(spec.MinCPUsPerNode, uint32((spec.MemPerNode+maxCPU-1)/maxCPU))
+	}
+	return nil
+}
+
+// allMemory holds --mem=0 to MaxMemPerCPU: a node's memory must come with as
+// many CPUs, or the request is refused.
+func (c *Cluster) allMemory(op string, spec *wlm.Spec, p *wlm.Partition, maxCPU wlm.MiB) error {
+	fits := false
+	for _, name := range p.NodeNames {
+		n := c.Node(name)
+		if n == nil {
+			continue
+		}
+		if cpus := uint32((n.RealMemory - min(n.MemSpecLimit, n.RealMemory) + maxCPU - 1) / maxCPU); cpus <= n.CPUs {
+			fits, spec.MinCPUsPerNode = true, max(spec.MinCPUsPerNode, cpus)
+		}
+	}
+	if !fits {
+		return errs.Coded(op, errs.InvalidMemory, fmt.Sprintf("--mem=0: at most %dM a CPU are allowed, and nodes of partition %s have more", maxCPU, p.Name))
 	}
 	return nil
 }

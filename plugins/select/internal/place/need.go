@@ -104,6 +104,9 @@ func (t *table) compileIn(c *mirror.Class, part int32) *need {
 	if n.whole {
 		n.layers = 1
 	}
+	if t.params.linear {
+		n.maxCPUs = unbounded // a node has one job, of any size
+	}
 	n.takeTasks(c, t.params)
 	n.takeNodes(c, p)
 	n.takeWiring(t, c)
