@@ -188,3 +188,29 @@ func TestReservationEnds(t *testing.T) {
 		t.Errorf("the daily one is %+v", r)
 	}
 }
+
+// PURGE_COMP counts while nobody is in it.
+func TestUnusedReservationIsPurged(t *testing.T) {
+	for after, want := range map[wlm.Time]bool{119: true, 120: false} {
+		for _, busy := range []bool{false, true} {
+			c := resvCluster(t)
+			if err := reserve(c, "r", from(0, 7200, "nodes", "n1", "flags", "purge_comp=2")); err != nil {
+				t.Fatal(err)
+			}
+			if busy {
+				job := resvSubmit(t, c, "ann", "r", 60, resvNow)
+				if why := resvStart(t, c, job, "n1", 0, c.Reservation("r").ID, resvNow); why != "" {
+					t.Fatal(why)
+				}
+			}
+			for _, at := range []wlm.Time{0, after} { // the first tick begins it
+				if _, err := c.Apply(&Tick{}, resvNow+at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := c.Reservation("r") != nil; got != want && !busy || busy && !got {
+				t.Errorf("after %d s, in use %v: there %v", after, busy, got)
+			}
+		}
+	}
+}
