@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -108,6 +109,11 @@ func TestTopologyAndConstraints(t *testing.T) {
 		c.run("scontrol", "reconfigure")
 		if r := c.run("scontrol", "show", "partition", "new"); !strings.Contains(r.out, "State=DOWN") {
 			t.Errorf("KeepPartInfo: %+v", r)
+		}
+		c.kill("c1", syscall.SIGKILL)
+		c.daemon("slurmctld", "--host", "c1")
+		if r := c.run("scontrol", "show", "partition", "new"); !strings.Contains(r.out, "State=DOWN") || !strings.Contains(r.out, "MaxTime=00:05:00") {
+			t.Errorf("KeepPartInfo over kill -9: %+v", r)
 		}
 		if r := c.run("scontrol", "delete", "PartitionName=new"); r.code != 0 {
 			t.Errorf("%+v", r)
