@@ -420,6 +420,9 @@ func (c *Cluster) dropReservation(r *wlm.Reservation, now wlm.Time) {
 		spec.Reservation = strings.Join(rest, ",")
 		n.Spec = &spec
 		c.judge(n, now)
+		if n.Reason == wlm.WaitResvDeleted {
+			n.ReasonText = fmt.Sprintf("Reservation %s was deleted", r.Name)
+		}
 		c.emit(&Event{Kind: eventv1.Kind_JOB_CHANGED, Time: now, Job: n, respec: true})
 	}
 }

@@ -202,7 +202,10 @@ func (r *Reservation) NodeList() []string {
 func (r *Reservation) FlagText() string {
 	names := r.Flags.Names()
 	for i, n := range names {
-		if n == "PURGE_COMP" {
+		switch n {
+		case "STATIC_ALLOC": // Slurm's other name of it
+			names[i] = "STATIC"
+		case "PURGE_COMP":
 			names[i] = fmt.Sprintf("PURGE_COMP=%s", FormatElapsed(int64(r.PurgeAfter)))
 		}
 	}

@@ -48,6 +48,9 @@ func readReservation(words []string, create bool, now time.Time) (r *ctlv1.Updat
 			r.Name = v
 			continue
 		}
+		if _, twice := r.Set[name]; twice && (name == "users" || name == "groups" || name == "accounts") {
+			return nil, fmt.Sprintf("Parameter %s specified more than once", w)
+		}
 		v, text := resvValue(name, v, w, now)
 		if text != "" {
 			return nil, text
@@ -71,7 +74,7 @@ func resvValue(name, v, word string, now time.Time) (value, text string) {
 		m, err := wlm.ParseMinutes(v)
 		switch {
 		case err != nil || m == 0 && name == "duration":
-			return "", fmt.Sprintf("Invalid %s %s.", name, word)
+			return "", fmt.Sprintf("Invalid duration %s.", word)
 		case m == wlm.Unlimited:
 			return "unlimited", ""
 		}
