@@ -32,7 +32,7 @@ func (m *Mirror) ApplyBytes(payload []byte) (done bool, err error) {
 // mirror is of no use before the next snapshot; it is returned once, and frames
 // that are not of a snapshot are dropped silently afterwards.
 func (m *Mirror) Apply(f *mirrorv1.Frame) (done bool, err error) {
-	if m.pending == nil {
+	if m.index == nil {
 		m.state = newState()
 	}
 	switch {

@@ -152,6 +152,7 @@ type NodeUse struct {
 // are held, and have nothing on a node any more, come only once they are released.
 type Job struct {
 	ID       wlm.JobID
+	User     wlm.UID
 	Class    *Class
 	Priority uint32
 	Running  bool
@@ -160,27 +161,28 @@ type Job struct {
 	Ranked   bool // has a priority
 	Submit   wlm.Time
 	Eligible wlm.Time
-	User     wlm.UID
 	Account  string
 	QOS      string
 	Limit    uint32 // seconds; 0: none
 	TimeMin  uint32 // seconds
 	Nice     int32
-	Tasks    int // array tasks that may start now; 1 for a plain job
+
+	ReservedOnly bool    // it asks for Reservations and runs nowhere else
+	Preempt      Preempt // what may be done to it, when it runs, to make room for a job of a higher tier
+	Leaving      bool    // it runs and is about to give back what it holds
+	Asleep       bool    // suspended to make room: its CPUs are free to those who may preempt it, and to them alone
+
+	Tasks int // array tasks that may start now; 1 for a plain job
 	// Reservations that a pending job may use, in the order in which to try them;
 	// the one that a running job is in.
 	Reservations []uint32
-	ReservedOnly bool // it asks for them and runs nowhere else
 
 	// Of a running job:
 	Start     wlm.Time
 	End       wlm.Time // when its limit ends it; 0: never
 	Partition int
 	Uses      []NodeUse
-	Preempt   Preempt  // what may be done to it to make room for a job of a higher tier
-	Exempt    wlm.Time // until when nothing may
-	Leaving   bool     // it is about to give back what it holds
-	Asleep    bool     // suspended to make room: its CPUs are free to those who may preempt it, and to them alone
+	Exempt    wlm.Time // until when nothing may be done to it to make room
 
 	rev  uint64 // of the last change
 	tier uint32 // highest of its partitions
@@ -241,7 +243,7 @@ func (v View) PendingBySubmit() iter.Seq[*Job] { return v.m.submit.all() }
 func (v View) PendingByPriority() iter.Seq[*Job] { return v.m.priority.all() }
 
 // Pending yields every pending job, ready or not, in no order.
-func (v View) Pending() iter.Seq[*Job] { return values(v.m.pending) }
+func (v View) Pending() iter.Seq[*Job] { return v.m.pending }
 
 // EndedSince yields the jobs of which the mirror learned after rev that they
 // have ended, in that order. It knows some thousand of the newest, and may tell

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/sluice-hpc/sluice/sdk/proto/mirror/v1"
 	"github.com/sluice-hpc/sluice/sdk/wlm"
@@ -383,5 +384,13 @@ func TestUnreadLinesForget(t *testing.T) {
 	}
 	if n := len(s.index); n > 2 {
 		t.Errorf("%d pages for %d jobs", n, waiting)
+	}
+}
+
+// Plugins hold every job of a long queue: a field in the wrong place costs each of
+// them the gap before it, and the next size of the allocator.
+func TestJobIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(Job{}); n > 192 {
+		t.Errorf("a job has %d bytes: order the fields so that they leave no gaps", n)
 	}
 }

@@ -29,9 +29,8 @@ type state struct {
 	counters   []Counter
 	resvs      []Reservation
 	classes    map[uint32]*Class
-	pending    map[wlm.JobID]*Job
 	runs       map[wlm.JobID]*Job
-	index      index // of both
+	index      index // of all jobs
 	settings   map[string]string
 	words      map[string]string // accounts and QOS, each kept once
 	submit     *line             // ready pending jobs by submission
@@ -53,7 +52,6 @@ func (s *state) over(e Ended, rev uint64) {
 func newState() state {
 	return state{
 		classes:  map[uint32]*Class{0: {}},
-		pending:  map[wlm.JobID]*Job{},
 		runs:     map[wlm.JobID]*Job{},
 		index:    index{},
 		settings: map[string]string{},
@@ -74,13 +72,24 @@ func (m *Mirror) Lost() bool { return m.lost }
 
 // View returns the cluster at the mirror's rev, seen at now.
 func (m *Mirror) View(now wlm.Time) View {
-	if m.pending == nil {
+	if m.index == nil {
 		m.state = newState()
 	}
 	return View{Rev: m.rev, Now: now, Nodes: m.nodes, Partitions: m.partitions, Counters: m.counters, Reservations: m.resvs, m: m}
 }
 
 func (s *state) job(id wlm.JobID) *Job { return s.index.get(id) }
+
+// pending yields the jobs that do not run.
+func (s *state) pending(yield func(*Job) bool) {
+	for _, p := range s.index {
+		for _, j := range p.jobs {
+			if j != nil && !j.Running && !yield(j) {
+				return
+			}
+		}
+	}
+}
 
 func values(jobs map[wlm.JobID]*Job) iter.Seq[*Job] {
 	return func(yield func(*Job) bool) {
@@ -101,7 +110,6 @@ func (s *state) put(j *Job) {
 		s.runs[j.ID] = j
 		return
 	}
-	s.pending[j.ID] = j
 	if j.Ready {
 		s.submit.add(j)
 		s.priority.add(j)
@@ -109,19 +117,16 @@ func (s *state) put(j *Job) {
 }
 
 func (s *state) drop(id wlm.JobID) {
+	j := s.job(id)
+	if j == nil {
+		return
+	}
 	s.index.drop(id)
-	if j, ok := s.runs[id]; ok {
-		s.digest -= mix(id, j.rev)
-		delete(s.runs, id)
-		return
-	}
-	j, ok := s.pending[id]
-	if !ok {
-		return
-	}
 	s.digest -= mix(id, j.rev)
-	delete(s.pending, id)
-	if j.Ready {
+	switch {
+	case j.Running:
+		delete(s.runs, id)
+	case j.Ready:
 		j.gone = true
 		s.submit.remove(j)
 		s.priority.remove(j)
@@ -147,7 +152,7 @@ func (s *state) rank(id wlm.JobID, priority uint32, rev uint64) {
 
 // retier reads the partitions' tiers again after the partitions changed.
 func (s *state) retier() {
-	for _, j := range s.pending {
+	for j := range s.pending {
 		if t := s.tier(j.Class); t != j.tier {
 			s.priority.rekey()
 			j.tier = t
