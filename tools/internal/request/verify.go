@@ -159,8 +159,8 @@ func (r *Request) noEffect() []string {
 			out = append(out, "--"+o+" is accepted but has no effect in this release")
 		}
 	}
-	if flags := r.Spec.Option("gres-flags"); r.asked("gres-flags") && flags != "enforce-binding" {
-		out = append(out, "--gres-flags="+flags+": only enforce-binding has an effect in this release")
+	if flags := r.Spec.Option("gres-flags"); r.asked("gres-flags") && flags != "enforce-binding" && flags != "disable-binding" {
+		out = append(out, "--gres-flags="+flags+": only enforce-binding and disable-binding have an effect in this release")
 	}
 	return out
 }
