@@ -117,7 +117,7 @@ func (c *cluster) end(dir string) {
 	if c.t.Failed() {
 		c.showLogs()
 	}
-	c.run("scancel", "--state=RUNNING,PENDING")
+	c.cancelAll()
 	if !c.t.Failed() { // what still ends when its slurmd goes would stay
 		within(3*time.Second, func() bool { return c.run("squeue", "-h").out == "" })
 	}
@@ -157,7 +157,7 @@ func (c *cluster) processes() []string {
 		}
 		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
 		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
-		if bytes.Contains(args, []byte(c.dir)) || bytes.Contains(env, []byte(c.dir)) {
+		if bytes.Contains(args, []byte(c.dir)) || bytes.Contains(env, []byte(c.dir)) || holds(p.pid, c.dir) {
 			out = append(out, fmt.Sprintf("%d %s", p.pid, p.exe))
 		}
 	}
@@ -168,6 +168,23 @@ func (c *cluster) processes() []string {
 type proc struct {
 	pid, ppid int
 	exe       string // path, empty when it may not be read
+}
+
+// cancelAll ends every job; one that waits goes first, lest it starts.
+func (c *cluster) cancelAll() {
+	for _, state := range []string{"PENDING", "RUNNING", "SUSPENDED"} {
+		c.run("scancel", "--state="+state)
+	}
+}
+
+// holds reports whether a process has a file below dir open: a supervisor's
+// arguments and environment do not tell whose it is.
+func holds(pid int, dir string) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		file, _ := os.Readlink(fd)
+		return strings.HasPrefix(file, dir+"/")
+	})
 }
 
 // procs lists the machine's processes.

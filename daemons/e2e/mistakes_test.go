@@ -83,7 +83,6 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("$ %s\nexit %d, want %d\nstdout: %s\nwant:   %s\nstderr: %s\nwant:   %s", m.line, r.code, m.code, r.out, m.out, r.errOut, m.bad)
 		}
 	}
-	c.run("scancel", "--state=RUNNING,PENDING")
 }
 
 // plain takes out what differs from run to run.
